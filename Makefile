@@ -1,0 +1,57 @@
+# make help lists the targets. Everything is installed into .venv and written under local/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+DATE ?= 2026-03-01
+CONFIG ?= conf/sample.yaml
+BIN := .venv/bin
+export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
+export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(BIN)/python
+SUBMIT := $(BIN)/spark-submit --properties-file conf/spark-defaults.conf
+# Ivy's report of how it found the JARs is left out; everything else of stderr is shown.
+QUIET := 2> >(grep -v -E '^(WARNING: Using incubator|Ivy|The jars for|io.delta.delta)|^\s|^:: ' >&2 || true)
+
+.PHONY: help install score test lint ranklens ui clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: .venv/.installed ## install everything into .venv (several GB: torch), once
+
+.venv/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install Python 3.11 or newer, or give make PYTHON=..."; exit 69; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version): install Python 3.11 or newer, or give make PYTHON=..."; exit 69; }
+	@command -v java >/dev/null || { echo "Java is missing: install Java 17 or newer (Debian: apt-get install openjdk-17-jre-headless)."; exit 69; }
+	@v=$$(java -version 2>&1 | sed -nE 's/.* version "([0-9]+).*/\1/p' | head -1); test "$${v:-0}" -ge 17 || { echo "Java $${v:-of unknown version} found: install Java 17 or newer (Debian: apt-get install openjdk-17-jre-headless)."; exit 69; }
+	@echo "Installing into .venv (a few minutes the first time) ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,sql,notebooks,test]'
+	@touch $@
+
+score: .venv/.installed ## load the sample, register the embedded model, publish 2026-03-01, show three users
+	@test -e local/sample/events/_delta_log || $(SUBMIT) jobs/load_sample.py --config $(CONFIG) $(QUIET)
+	@test -e local/sample/.registered || { $(SUBMIT) jobs/register_model.py --config $(CONFIG) $(QUIET); touch local/sample/.registered; }
+	@$(SUBMIT) jobs/score_daily.py --config $(CONFIG) --date $(DATE) $(QUIET)
+	@$(SUBMIT) jobs/show_lists.py --config $(CONFIG) --date $(DATE) $(QUIET)
+
+ranklens: .venv/.installed ## make ranklens FROM=folder: load RankLens, score its last lists, print nDCG and AUC
+	@test -n "$(FROM)" || { echo "Give the folder of RankLens: make ranklens FROM=../shared/data/ranklens"; exit 2; }
+	@$(SUBMIT) jobs/load_ranklens.py --config conf/ranklens.yaml --from $(FROM) $(QUIET)
+	@test -e local/ranklens/.registered || { $(SUBMIT) jobs/register_model.py --config conf/ranklens.yaml $(QUIET); touch local/ranklens/.registered; }
+	@$(SUBMIT) jobs/score_daily.py --config conf/ranklens.yaml --date 2021-11-21 --force $(QUIET)
+	@$(SUBMIT) jobs/judge_lists.py --config conf/ranklens.yaml --date 2021-11-21 $(QUIET)
+
+ui: .venv/.installed ## the MLflow UI on the sample's runs, http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///local/sample/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
+
+lint: .venv/.installed ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: .venv/.installed lint ## lint, types and every test
+	$(BIN)/python -m pytest
+
+clean: ## remove what the targets wrote (local/); .venv stays
+	rm -rf local

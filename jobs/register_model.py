@@ -1,0 +1,37 @@
+"""Registers an encoder as a version of llmrec_ad_matcher, with centre and keyword frequencies from the given ads."""
+
+import tempfile
+from pathlib import Path
+
+from llmrec_spark.command_line import exit_with, parser
+
+
+def main() -> None:
+    """Writes the model folder, registers it and sets the alias `champion`."""
+    options = parser(__doc__)
+    which = options.add_mutually_exclusive_group()
+    which.add_argument("--embedded", choices=("minilm", "multilingual"), help="an encoder of the extra `embedded`")
+    which.add_argument("--encoder", help="a Hugging Face folder or hub id, read as encoding.settings say")
+    options.add_argument("--folder", help="keep the model folder here too; must not exist")
+    options.add_argument("--alias", default="champion", help="alias to set; empty sets none")
+    arguments = options.parse_args()
+
+    from llmrec_spark.config import load_config
+    from llmrec_spark.model_registration import encoder_folder, write_model_of_ads
+    from llmrec_spark.registry import NAME, register_model
+    from llmrec_spark.session import spark_session
+    from llmrec_spark.storage import Storage
+
+    config = load_config(arguments.config, arguments.overrides)
+    name = arguments.embedded or arguments.encoder or config.encoding.encoder
+    storage = Storage(spark_session("llmrec_spark register_model"), config.tables)
+    with tempfile.TemporaryDirectory() as scratch:
+        encoder, settings = encoder_folder(name, config.encoding.settings, Path(scratch))
+        folder = Path(arguments.folder or Path(scratch) / "model")
+        facts = write_model_of_ads(storage, config, encoder=encoder, settings=settings, name=name, folder=folder)
+        version = register_model(folder, config.mlflow, facts, aliases=tuple(filter(None, [arguments.alias])))
+    print(f"registered {NAME} version {version} ({name}, {facts['ads']} ads), alias {arguments.alias or 'none'}")
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -1,0 +1,40 @@
+"""Publishes the lists of a day: spark-submit --properties-file conf/spark-defaults.conf jobs/score_daily.py --help."""
+
+from llmrec_spark.command_line import add_days, days, exit_with, parser
+
+
+def main() -> None:
+    """Scores each day asked for, and publishes it unless it is published already or this is a shadow run."""
+    options = parser(__doc__)
+    add_days(options)
+    options.add_argument("--model", help="instead of mlflow.model: models:/name@alias, models:/name/3 or a folder")
+    options.add_argument("--force", action="store_true", help="replace a day that is published")
+    options.add_argument("--recompute", action="store_true", help="use no table of an earlier run")
+    options.add_argument("--shadow", action="store_true", help="everything but publishing")
+    options.add_argument(
+        "--dry-run", action="store_true", help="check config, tables, columns and model; write nothing"
+    )
+    arguments = options.parse_args()
+    wanted = days(arguments)
+
+    from llmrec_spark.config import load_config
+    from llmrec_spark.daily_runs import plan, publish_days
+    from llmrec_spark.registry import resolve_model
+    from llmrec_spark.session import spark_session
+    from llmrec_spark.storage import Storage
+
+    config = load_config(arguments.config, arguments.overrides)
+    storage = Storage(spark_session("llmrec_spark score_daily"), config.tables)
+
+    def model():  # resolved once, and only when a day is to be scored
+        return resolve_model(arguments.model or config.mlflow.model, config.mlflow)
+
+    if arguments.dry_run:
+        plan(storage, config, wanted, model())
+    else:
+        flags = {name: getattr(arguments, name) for name in ("force", "recompute", "shadow")}
+        publish_days(storage, config, wanted, model, **flags)
+
+
+if __name__ == "__main__":
+    exit_with(main)

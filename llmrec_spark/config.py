@@ -1,0 +1,271 @@
+"""What a YAML file in conf/ may say: one frozen model per stage, every key with its unit.
+
+`load_config` reads a file and `--set key=value` overrides; an unknown key is refused with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llmrec_spark.errors import ConfigError
+
+TextField = Literal["title", "description", "tags", "category", "people"]
+TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputConfig(Section):
+    """One Delta table of the company: a folder or object-store URI, or a name in the catalog, and whose columns are whose."""
+
+    path: str | None = None
+    name: str | None = None
+    columns: dict[str, str] = {}  # our column: their column; what is not mapped has our name already
+
+    @model_validator(mode="after")
+    def one_place(self) -> InputConfig:
+        if (self.path is None) == (self.name is None):
+            raise ValueError("give either path (a folder or URI) or name (catalog.schema.table)")
+        return self
+
+
+class InputsConfig(Section):
+    """`inputs:` the company's tables."""
+
+    events: InputConfig
+    ads: InputConfig
+    users: InputConfig | None = None
+    candidates: InputConfig | None = None
+
+
+class TablesConfig(Section):
+    """`tables:` where our own tables live, and for how long."""
+
+    root: str | None = None  # a folder or object-store URI
+    catalog: str | None = None  # or a schema of a metastore: main.ads
+    keep_days: int = Field(28, ge=1)  # published days whose run tables are kept
+
+    @model_validator(mode="after")
+    def one_place(self) -> TablesConfig:
+        if (self.root is None) == (self.catalog is None):
+            raise ValueError("give either root (a folder or URI) or catalog (main.ads)")
+        return self
+
+
+class MlflowConfig(Section):
+    """`mlflow:` the tracking store and the model that scores."""
+
+    tracking_uri: str
+    artifact_root: str | None = None  # used when the experiment is created; None leaves it to the server
+    experiment: str = "llmrec_spark"
+    model: str = "models:/llmrec_ad_matcher@champion"  # a registry URI or a model folder
+
+
+class EventsConfig(Section):
+    """`events:` the user's own words for what people do, and how good a log must be."""
+
+    weights: dict[str, float] = {
+        "impression": 0.0,
+        "view": 0.3,
+        "click": 1.0,
+        "cart": 2.0,
+        "purchase": 3.0,
+        "search": 1.0,
+        "hide": -1.0,
+        "report": -1.0,
+    }  # every known type; 0 is no behaviour, negative is never shown again
+    impressions: tuple[str, ...] = ("impression",)
+    clicks: tuple[str, ...] = ("click",)
+    conversions: tuple[str, ...] = ("purchase",)
+    searches: tuple[str, ...] = ("search",)
+    max_age_hours: float = Field(48.0, gt=0)  # the newest event before D may be this old
+    max_refused_share: float = Field(0.05, ge=0, le=1)  # of the rows read
+    quarantine_per_reason: int = Field(10_000, ge=1)  # rows kept per reason and run; counts are exact
+
+    @model_validator(mode="after")
+    def types_are_known(self) -> EventsConfig:
+        for key in ("impressions", "clicks", "conversions", "searches"):
+            unknown = sorted(set(getattr(self, key)) - set(self.weights))
+            if unknown:
+                raise ValueError(f"{key} names {unknown}, which weights does not; known: {sorted(self.weights)}")
+        return self
+
+
+class SequencesConfig(Section):
+    """`sequences:` how much of a history is kept."""
+
+    max_behaviours: int = Field(50, ge=1)  # T, the last behaviours of a user
+    max_skips: int = Field(50, ge=0)  # the last impressions without a click
+    max_queries: int = Field(10_000, ge=0)  # distinct queries of all histories, most recent first
+
+
+class TextConfig(Section):
+    """`text:` what an encoder reads of an ad."""
+
+    fields: tuple[TextField, ...] = ("title", "description", "tags", "category")
+    separators: dict[TextField, str] = {}  # for list fields that are text: tags: "|"
+    max_characters: int = Field(2_000, ge=1)  # of a field; the rest is cut and counted
+    max_unknown_share: float = Field(0.3, ge=0, le=1)  # warn when more of the tokens are unknown to the encoder
+
+
+class EncoderConfig(Section):
+    """How a Hugging Face encoder folder is read; part of its digest."""
+
+    pooling: Literal["mean", "cls"] = "mean"
+    prefix: str = ""
+    max_tokens: int = Field(256, ge=4)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    centred: bool = False  # subtract each field's mean vector over the ads known at registration
+
+
+class EncodingConfig(Section):
+    """`encoding:` the encoder that `jobs/register_model.py` registers, and how texts are fed to it."""
+
+    encoder: str = "multilingual"  # embedded: minilm or multilingual; otherwise a folder or a hub id
+    settings: EncoderConfig = EncoderConfig()  # of a folder or hub id; the embedded ones bring their own
+    token_budget: int = Field(4_096, ge=64)  # padded tokens of a batch
+
+
+class StatisticsConfig(Section):
+    """`statistics:` the rate of an ad, (clicks + prior m) / (shown + prior)."""
+
+    window_days: int | None = Field(28, ge=1)  # before D; null: all events before D
+    prior_shown: float = Field(10.0, gt=0)  # impressions' worth of belief in the overall mean m
+
+
+class MatchConfig(Section):
+    """`match:` how users and ads are compared."""
+
+    form: Literal["attention", "uniform"] = "attention"  # uniform: lambda 0, tau 1, equal b, ordered by match
+    keyword_share: float = Field(0.4, ge=0, le=1)  # lambda; 0 compares by encoder alone
+    field_temperature: float = Field(1.0, gt=0)  # tau; small looks at the closest field only
+    behaviour_temperature: float = Field(0.2, ge=0.03)  # tau_u; below .03 float32 underflows
+    half_life_days: float | None = Field(30.0, gt=0)  # of a behaviour's weight; null: age does not matter
+    beta: float = Field(0.35, ge=0)  # log-odds per standard deviation of lift
+    background_users: int = Field(10_000, ge=1)  # sample that background and sigma are taken over
+    keep_per_user: int = Field(200, ge=1)  # M: best ads by score that leave the match for ranking
+    block_ads: int = Field(1_024, ge=1)  # live ads whose part of the pair table is in memory at once
+
+
+class ExclusionsConfig(Section):
+    """`exclusions:` what is not shown. What a user hid is never shown, whatever stands here."""
+
+    converted_days: int | None = Field(30, ge=1)  # not what the user converted on in these days
+    resting_impressions: int | None = Field(20, ge=1)  # shown so often without a click ...
+    resting_days: int = Field(7, ge=1)  # ... an ad is left out for these days
+
+
+class RankingConfig(Section):
+    """`ranking:` the final list."""
+
+    max_per_user: int = Field(10, ge=1)  # K
+    max_per_advertiser: int | None = Field(3, ge=1)
+    max_per_category: int | None = Field(4, ge=1)
+    drop_near_duplicates: bool = True  # same title and same known advertiser
+
+
+class AuditConfig(Section):
+    """`audit:` what must hold before a day is published."""
+
+    min_users: int = Field(1, ge=0)  # lists
+    max_cold_share: float = Field(1.0, ge=0, le=1)  # of the lists that are cold_start
+    max_short_share: float = Field(1.0, ge=0, le=1)  # of the lists that are shorter than K
+
+
+class Config(Section):
+    """A whole file of conf/."""
+
+    inputs: InputsConfig
+    tables: TablesConfig
+    mlflow: MlflowConfig
+    events: EventsConfig = EventsConfig()
+    sequences: SequencesConfig = SequencesConfig()
+    text: TextConfig = TextConfig()
+    encoding: EncodingConfig = EncodingConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    match: MatchConfig = MatchConfig()
+    exclusions: ExclusionsConfig = ExclusionsConfig()
+    ranking: RankingConfig = RankingConfig()
+    audit: AuditConfig = AuditConfig()
+
+    def digest(self) -> str:
+        """SHA-256 of what decides the rows: everything but where tables, runs and the model's name are kept."""
+        decisive = self.model_dump(mode="json", exclude={"tables", "mlflow", "audit"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in `path` with `key=value` overrides (values are YAML) applied.
+
+    Raises ConfigError naming the file, the key, what was found and the nearest known key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give --config a YAML file of conf/.") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: found {type(values).__name__}, expected keys such as inputs, tables and mlflow.")
+    for override in overrides:
+        _override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {_explain(detail)}" for detail in error.errors())) from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: expected key=value, such as match.beta=0.5.")
+    *sections, last = key.split(".")
+    place = values
+    for section in sections:
+        if place.get(section) is None:
+            place[section] = {}
+        place = place[section]
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: {section} is a value, not a section.{_nearest(key)}")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: {value!r} is not YAML.") from error
+
+
+def _explain(detail: Any) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key.{_nearest(key)}"
+    if detail["type"] == "missing":
+        return f"{key}: is missing. See conf/production.yaml for every key."
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{key or 'file'}: found {detail['input']!r}; {message[:1].lower()}{message[1:]}."
+
+
+def _nearest(key: str) -> str:
+    close = difflib.get_close_matches(key, list(known_keys()), n=1, cutoff=0.3)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key a file may hold."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from known_keys(kind, f"{prefix}{name}.")

@@ -1,0 +1,57 @@
+"""The one commit that readers see, what it supersedes, and which runs' tables are kept."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from llmrec_spark import recommendations
+from llmrec_spark.runs import Run, say
+from llmrec_spark.storage import Storage
+from llmrec_spark.tables import OWN, RANKINGS, RECOMMENDATIONS, RUNS, TEXT_VECTORS
+
+RUN_TABLES = [table for table in OWN.values() if table.name not in (RUNS.name, RECOMMENDATIONS.name, TEXT_VECTORS.name)]
+
+
+def published_run(storage: Storage, run_date: date) -> Row | None:
+    """run_id and model_version of the run whose rows a day shows, or None where it is not published."""
+    return recommendations.published_by(storage.read(RECOMMENDATIONS), run_date=run_date).first()
+
+
+def publish(storage: Storage, run: Run) -> int:
+    """Replaces the day by the run's `rankings` in one commit that names its lineage; returns how many rows."""
+    rows = recommendations.recommendations(storage.read_run(RANKINGS, run.run_id), run_date=run.run_date)
+    lineage = {
+        "run_id": run.run_id,
+        "model_version": run.model_version,
+        "model_digest": run.model_digest,
+        "input_versions": dict(run.input_versions),
+    }
+    with run.timed(RECOMMENDATIONS.name):
+        run.counts[RECOMMENDATIONS.name] = storage.publish(rows, run.run_date, lineage)
+    run.record("published")
+    return run.counts[RECOMMENDATIONS.name]
+
+
+def forget_old_runs(storage: Storage, *, keep_days: int) -> list[str]:
+    """Empties the run tables of every run that is not behind one of the last `keep_days` published days.
+
+    Shadow and refused runs of those days are kept too. `runs` keeps its rows, marked `expired`. Returns the run ids.
+    """
+    shown = storage.read(RECOMMENDATIONS).select("run_date", "run_id").distinct()
+    days = shown.orderBy(F.desc("run_date")).limit(keep_days).collect()
+    if not days:
+        return []
+    first, behind = min(row.run_date for row in days), [row.run_id for row in days]
+    is_superseded = (F.col("status") == "published") & ~F.col("run_id").isin(behind)
+    is_old = F.col("run_date") < F.lit(str(first)).cast("date")
+    runs = storage.read(RUNS).where(F.col("status") != "expired").where(is_superseded | is_old)
+    old = sorted(row.run_id for row in runs.select("run_id").collect())
+    if old:
+        for table in RUN_TABLES:
+            storage.forget_runs(table, old)
+        storage.mark_expired(RUNS, old)
+        say(f"  forgot the tables of {len(old)} runs behind no published day of the last {keep_days}")
+    return old

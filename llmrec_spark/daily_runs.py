@@ -1,0 +1,145 @@
+"""One run per day asked for: scored, audited, published and tracked, or found published already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import pandas as pd
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import Config
+from llmrec_spark.daily_inputs import Inputs, read_inputs
+from llmrec_spark.daily_publishing import forget_old_runs, publish, published_run
+from llmrec_spark.daily_scoring import run_id_of, score_day
+from llmrec_spark.errors import AuditError, ModelError
+from llmrec_spark.registry import ResolvedModel, log_scoring_run
+from llmrec_spark.runs import Run, say
+from llmrec_spark.storage import Storage
+from llmrec_spark.tables import ADS, OWN, RANKINGS
+
+EXAMPLE_LISTS = 10
+
+
+def publish_days(
+    storage: Storage,
+    config: Config,
+    days: Sequence[date],
+    model: Callable[[], ResolvedModel],
+    *,
+    force: bool = False,
+    recompute: bool = False,
+    shadow: bool = False,
+) -> None:
+    """Scores and publishes each day in order. A published day is left alone unless `force`; a shadow run publishes none.
+
+    `model` is called once, when the first day is to be scored.
+    """
+    resolved: ResolvedModel | None = None
+    for day in days:
+        published = None if shadow else published_run(storage, day)
+        if published is not None and not force:
+            say(
+                f"{day} is published already, by run {published.run_id} with model {published.model_version}. "
+                "Give --force to replace it."
+            )
+            continue
+        resolved = resolved or model()
+        inputs = read_inputs(storage, config)
+        check_fields(resolved, config)
+        _publish_day(storage, config, day, inputs, resolved, recompute=recompute, shadow=shadow)
+
+
+def _publish_day(
+    storage: Storage,
+    config: Config,
+    day: date,
+    inputs: Inputs,
+    model: ResolvedModel,
+    *,
+    recompute: bool,
+    shadow: bool,
+) -> None:
+    run = new_run(storage, config, day, inputs, model)
+    say(f"run {run.run_id}: {day}, model {model.version}, {'shadow' if shadow else 'to be published'}")
+    if not recompute:
+        run.resume()
+    try:
+        score_day(storage, config, inputs, model, run)
+    except AuditError:
+        run.record("refused")
+        raise
+    if shadow:
+        run.record("shadow")
+        say(f"shadow run {run.run_id} ends with {run.counts[RANKINGS.name]:,} rows in rankings; nothing was published.")
+    else:
+        rows = publish(storage, run)
+        say(f"published {day}: {rows:,} rows for {run.counts['users'] - run.counts['users_without_list']:,} users.")
+        forget_old_runs(storage, keep_days=config.tables.keep_days)
+    facts = {
+        "job": run.job,
+        "run_id": run.run_id,
+        "run_date": run.run_date,
+        "status": run.status,
+        "model_version": run.model_version,
+        "model_digest": run.model_digest,
+        "config_digest": run.config_digest,
+        **{f"input.{name}": version for name, version in run.input_versions.items()},
+    }
+    rates = {f"{name}_rows_per_s": run.counts.get(name, 0) / max(s, 1e-3) for name, s in run.seconds.items()}
+    seconds = {f"{name}_seconds": s for name, s in run.seconds.items()}
+    log_scoring_run(config, facts, {**run.counts, **seconds, **rates}, _example_lists(storage, run, inputs))
+
+
+def new_run(storage: Storage, config: Config, day: date, inputs: Inputs, model: ResolvedModel) -> Run:
+    """The run of a day, as it stands before its first stage."""
+    return Run(
+        storage=storage,
+        run_id=run_id_of(day, inputs.versions, model, config),
+        job="score_daily",
+        run_date=day,
+        model_version=model.version,
+        model_digest=model.digest,
+        config_digest=config.digest(),
+        input_versions=inputs.versions,
+    )
+
+
+def check_fields(model: ResolvedModel, config: Config) -> None:
+    """Raises ModelError where the model was registered for other text fields than the configuration names."""
+    from llmrec_spark.model.checkpoint import open_model
+
+    fields = open_model(model.folder).config.fields
+    if tuple(fields) != tuple(config.text.fields):
+        raise ModelError(
+            f"model {model.version}: was registered for text.fields {list(fields)}, the configuration has "
+            f"{list(config.text.fields)}. Run jobs/register_model.py with this configuration."
+        )
+
+
+def _example_lists(storage: Storage, run: Run, inputs: Inputs) -> pd.DataFrame:
+    """A few lists to look at in MLflow: users are numbered, and nothing tells what they did."""
+    ranked = storage.read_run(RANKINGS, run.run_id)
+    chosen = ranked.select("user_id").distinct().orderBy(F.md5("user_id"), "user_id").limit(EXAMPLE_LISTS)
+    rows = (
+        ranked.join(chosen, on="user_id", how="left_semi")
+        .join(inputs.tables[ADS.name].select("ad_id", "title").dropDuplicates(["ad_id"]), on="ad_id", how="left")
+        .select("user_id", "rank", "ad_id", "title", "score", "match", "rate", "lift", "source")
+        .toPandas()
+    )
+    rows["user"] = pd.factorize(rows["user_id"], sort=True)[0] + 1
+    return rows.drop(columns="user_id").sort_values(["user", "rank"], ignore_index=True)
+
+
+def plan(storage: Storage, config: Config, days: Sequence[date], model: ResolvedModel) -> None:
+    """Checks configuration, tables, columns and model, and prints what would be done. Writes nothing."""
+    inputs = read_inputs(storage, config)
+    check_fields(model, config)
+    for name, version in inputs.versions.items():
+        say(f"input {name:<11} {inputs.where[name]}  version {version}")
+    say(f"model {model.version}, digest {model.digest[:12]}, fields {', '.join(config.text.fields)}")
+    for day in days:
+        published = published_run(storage, day)
+        shown = f"published by run {published.run_id}, needs --force" if published else "not published"
+        say(f"{day}: run {new_run(storage, config, day, inputs, model).run_id}, {shown}")
+    say(f"would write {', '.join(OWN)} under {config.tables.root or config.tables.catalog}. Nothing was written.")

@@ -1,0 +1,302 @@
+"""A day, from the company's tables to audited lists: the stages in order, each written and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from llmrec_spark import (
+    ad_catalogue,
+    ad_statistics,
+    ad_texts,
+    backgrounds,
+    exclusions,
+    impressions,
+    matches,
+    rankings,
+    recommendations,
+    sequences,
+)
+from llmrec_spark.ads import live_ads
+from llmrec_spark.candidates import scored_users
+from llmrec_spark.config import Config
+from llmrec_spark.daily_inputs import CheckedInputs, Inputs, check_inputs
+from llmrec_spark.events import with_consent
+from llmrec_spark.errors import DataError
+from llmrec_spark.model_registration import encode_missing
+from llmrec_spark.registry import ResolvedModel
+from llmrec_spark.runs import Run, say
+from llmrec_spark.session import parallel_tasks, share_folder
+from llmrec_spark.storage import Storage
+from llmrec_spark.tables import (
+    AD_STATISTICS,
+    AD_TEXTS,
+    BACKGROUNDS,
+    EXCLUSIONS,
+    MATCHES,
+    RANKINGS,
+    SEQUENCES,
+    TEXT_VECTORS,
+)
+from llmrec_spark.text_vectors import unknown_share
+
+
+def code_digest() -> str:
+    """SHA-256 of the package's sources: other code may give other rows."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+def run_id_of(run_date: date, versions: Mapping[str, str], model: ResolvedModel, config: Config) -> str:
+    """16 hex digits of what decides the rows: date, input versions, model, config and code."""
+    parts = (str(run_date), sorted(versions.items()), model.digest, config.digest(), code_digest())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Day:
+    """What the stages of one day share."""
+
+    config: Config
+    run: Run
+    run_date: date
+    model: ResolvedModel
+    checked: CheckedInputs
+    live: DataFrame  # ads that run on the day
+    given: DataFrame | None  # candidates that may be scored
+
+
+def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedModel, run: Run) -> None:
+    """Fills every table of the run up to `rankings` and audits them. Nothing is published here.
+
+    Raises DataError for input that must not be scored and AuditError for lists that must not be shown.
+    """
+    checked = check_inputs(inputs, config, run)
+    live = live_ads(checked.ads, on=run.run_date)
+    run.counts["ads_live"] = live.count()
+    if not run.counts["ads_live"]:
+        raise DataError(
+            f"inputs.ads ({inputs.where['ads']}): no ad runs on {run.run_date}. Check starts_at and ends_at."
+        )
+    day = Day(config, run, run.run_date, model, checked, live, checked.candidates)
+    scratch = Path(tempfile.mkdtemp(prefix=f"llmrec_{run.run_id}_"))
+    try:
+        _fill_tables(storage, day, scratch)
+    finally:
+        checked.release()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
+    config, run = day.config, day.run
+    consented = with_consent(day.checked.events, day.checked.users)
+    shown = impressions.clicked_impressions(
+        consented, impressions=config.events.impressions, clicks=config.events.clicks
+    ).persist(StorageLevel.DISK_ONLY)
+    queries = sequences.queries(consented, searches=config.events.searches).persist()
+    try:
+        history = run.stage(SEQUENCES, lambda: _sequences(day, consented, shown, queries))
+        behaved = ad_catalogue.behaved_ads(history).persist()
+        used = day.checked.ads.join(day.live.select("ad_id").union(behaved).distinct(), on="ad_id", how="left_semi")
+        texts = run.stage(AD_TEXTS, lambda: _ad_texts(day, used))
+        statistics = run.stage(AD_STATISTICS, lambda: _ad_statistics(day, consented, shown))
+        excluded = run.stage(EXCLUSIONS, lambda: _exclusions(day, consented, shown))
+        users = scored_users(day.checked.users, day.checked.events, day.given)
+        asked = queries.join(
+            sequences.recent_queries(history, max_queries=config.sequences.max_queries),
+            on="query_hash",
+            how="left_semi",
+        ).dropDuplicates(["query_hash"])
+        catalogue = _catalogue(storage, day, scratch, texts, asked, behaved)
+        behaviours = sequences.histories(
+            history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
+        )
+        ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
+        figures = statistics.join(ambient, on="ad_id", how="inner").select("ad_id", "rate", "background", "sigma")
+        live_figures = figures.toPandas().sort_values("ad_id", ignore_index=True)
+        scored = run.stage(MATCHES, lambda: _matches(day, users, behaviours, excluded, live_figures, catalogue))
+        ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, behaviours, live_figures, catalogue))
+        _count_lists(day, users, ranked, scored)
+        audited = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking)
+        [found] = audited.collect()
+        recommendations.refuse_bad_lists(run.run_id, found.asDict(), config.audit)
+    finally:
+        for frame in (shown, queries):
+            frame.unpersist()
+
+
+def _sequences(day: Day, events: DataFrame, shown: DataFrame, queries: DataFrame) -> DataFrame:
+    config = day.config
+    behaved = sequences.behaviours(
+        events, day.checked.ads, queries, weights=config.events.weights, searches=config.events.searches
+    )
+    counted = day.run.counting(behaved, behaviours_without_ad=F.count_if(~F.col("is_known")))
+    return sequences.behaviour_sequences(
+        counted, shown, max_behaviours=config.sequences.max_behaviours, max_skips=config.sequences.max_skips
+    )
+
+
+def _ad_texts(day: Day, ads: DataFrame) -> DataFrame:
+    text = day.config.text
+    fields = ad_texts.field_texts(ads, fields=text.fields, max_characters=text.max_characters).persist()
+    [counts] = ad_texts.text_counts(fields).collect()
+    day.run.counts |= counts.asDict()
+    with_text = ad_texts.ad_texts(fields)
+    day.run.counts["ads_without_text"] = ads.join(with_text, on="ad_id", how="left_anti").count()
+    return with_text
+
+
+def _ad_statistics(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
+    config = day.config.events
+    window = {"as_of": day.run_date, "window_days": day.config.statistics.window_days}
+    return ad_statistics.ad_statistics(
+        day.checked.ads,
+        ad_statistics.in_window(events, **window),  # type: ignore[arg-type]
+        ad_statistics.in_window(shown, **window) if config.impressions else None,  # type: ignore[arg-type]
+        conversions=config.conversions,
+        acts=[kind for kind, weight in config.weights.items() if weight > 0],
+        prior_shown=day.config.statistics.prior_shown,
+    )
+
+
+def _exclusions(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
+    config, of = day.config.exclusions, day.config.events
+    negative = [kind for kind, weight in of.weights.items() if weight < 0]
+    parts = [exclusions.hidden(day.checked.events, negative=negative)]  # of everyone: it only hides
+    if config.converted_days is not None:
+        parts.append(
+            exclusions.converted(events, as_of=day.run_date, conversions=of.conversions, days=config.converted_days)
+        )
+    if config.resting_impressions is not None:
+        parts.append(
+            exclusions.resting(shown, as_of=day.run_date, shown=config.resting_impressions, days=config.resting_days)
+        )
+    return exclusions.exclusions(*parts)
+
+
+def _catalogue(
+    storage: Storage, day: Day, scratch: Path, texts: DataFrame, asked: DataFrame, behaved: DataFrame
+) -> str:
+    """Encodes what has no vector yet and shares the arrays the match needs; returns their shared name."""
+    from llmrec_spark.model.checkpoint import open_model
+
+    model = open_model(day.model.folder).config
+    run = day.run
+    asked_texts = asked.select(F.col("query_hash").alias("text_hash"), "text")
+    to_read = texts.select("text_hash", "text").union(asked_texts)
+    with run.timed(TEXT_VECTORS.name):
+        run.counts[TEXT_VECTORS.name] = encode_missing(
+            storage,
+            day.config,
+            to_read,
+            encoder=day.model.folder / "encoder",
+            settings=model.encoder,
+            digest=model.encoder_digest,
+        )
+    vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == model.encoder_digest)
+    [known] = unknown_share(to_read, vectors).collect()
+    run.counts["texts_read"] = known.texts
+    if known.unknown_share > day.config.text.max_unknown_share:
+        say(
+            f"  WARNING text_vectors: {known.unknown_share:.0%} of the tokens are unknown to the encoder of model "
+            f"{day.model.version} (bound text.max_unknown_share = {day.config.text.max_unknown_share:.0%}). "
+            "It does not know the language of these texts: register the multilingual one."
+        )
+    folder = scratch / f"catalogue_{run.run_id}"
+    ad_catalogue.write_catalogue(
+        folder,
+        model_folder=day.model.folder,
+        ad_texts=texts,
+        queries=asked,
+        text_vectors=vectors,
+        live=day.live,
+        behaved=behaved,
+        fields=model.fields,
+    )
+    return share_folder(storage.spark, folder)
+
+
+def _backgrounds(day: Day, behaviours: DataFrame, catalogue: str) -> DataFrame:
+    sample = backgrounds.sample_histories(behaviours, users=day.config.match.background_users)
+    return backgrounds.backgrounds(
+        sample, day.live, catalogue=catalogue, live_ads=day.run.counts["ads_live"], match=day.config.match
+    )
+
+
+def _matches(
+    day: Day,
+    users: DataFrame,
+    behaviours: DataFrame,
+    excluded: DataFrame,
+    live_figures: pd.DataFrame,
+    catalogue: str,
+) -> DataFrame:
+    requests = matches.match_requests(users, behaviours, excluded, day.given)
+    direct = False
+    if day.given is not None:  # as many c as the pairs need, or the whole table C
+        needed = requests.agg(F.sum(F.size("ad_ids") * F.size("candidates")).alias("n")).first()
+        behaved = behaviours.select(F.explode("ad_ids")).distinct().count()
+        direct = (needed.n or 0) < behaved * len(live_figures)  # type: ignore[union-attr]
+        day.run.counts["matched_directly"] = int(direct)
+    return matches.matches(
+        requests,
+        live_figures,
+        catalogue=catalogue,
+        match=day.config.match,
+        direct=direct,
+        keep=day.config.match.keep_per_user if day.given is None else None,
+        tasks=parallel_tasks(day.run.storage.spark),
+    )
+
+
+def _rankings(
+    day: Day,
+    scored: DataFrame,
+    excluded: DataFrame,
+    behaviours: DataFrame,
+    live_figures: pd.DataFrame,
+    catalogue: str,
+) -> DataFrame:
+    sigma = live_figures["sigma"].iloc[0]
+    ordered = rankings.ordered_matches(scored, excluded, rankings.ad_groups(day.live), beta=day.config.match.beta)
+    return rankings.rankings(
+        ordered,
+        behaviours,
+        catalogue=catalogue,
+        fields=day.config.text.fields,
+        sigma=None if pd.isna(sigma) else float(sigma),
+        match=day.config.match,
+        ranking=day.config.ranking,
+        model_version=day.model.version,
+    )
+
+
+def _count_lists(day: Day, users: DataFrame, ranked: DataFrame, scored: DataFrame) -> None:
+    """Counts users, cold starts, and short lists with their reason."""
+    length = day.config.ranking.max_per_user
+    lists = ranked.groupBy("user_id").agg(F.count("*").alias("length"), F.first("source").alias("source"))
+    found = scored.groupBy("user_id").agg(F.count("*").alias("matched"))
+    of_users = users.join(lists, on="user_id", how="left").join(found, on="user_id", how="left")
+    is_short = F.coalesce("length", F.lit(0)) < length
+    few = F.coalesce("matched", F.lit(0)) < length
+    [counts] = of_users.agg(
+        F.count("*").alias("users"),
+        F.count_if(F.col("source") == "cold_start").alias("users_cold_start"),
+        F.count_if(F.col("length").isNull()).alias("users_without_list"),
+        F.count_if(is_short & few).alias("short_lists_too_few_ads"),
+        F.count_if(is_short & ~few).alias("short_lists_by_rules"),
+    ).collect()
+    day.run.counts |= counts.asDict()

@@ -1,0 +1,91 @@
+"""How well each ad suits each user: every given pair, or the best ads of each user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import MatchConfig
+from llmrec_spark.session import shared_folder, task_device
+
+USERS_AT_ONCE = 512  # rows of the score matrix in memory
+SCHEMA = "user_id string, ad_id string, match double, background double, rate double, lift double, score double"
+
+
+def significant(value: Column) -> Column:
+    """A double rounded to 6 significant digits, so that the last bits of a sum cannot change an order."""
+    return F.format_string("%.5e", value).cast("double")
+
+
+def order_of(score: Column, log_odds: Column, ad_id: Column) -> Column:
+    """Sorts ascending from the best: score, then log_odds, both to 6 significant digits, then ad_id."""
+    return F.struct((-significant(score)).alias("s"), (-significant(log_odds)).alias("l"), ad_id.alias("a"))
+
+
+def match_requests(
+    users: DataFrame, histories: DataFrame, exclusions: DataFrame, candidates: DataFrame | None
+) -> DataFrame:
+    """One row per user to score: user_id, ad_ids, query_hashes, log_priors, excluded, candidates (NULL: every live ad).
+
+    users, histories: one row a user. With `candidates` (user_id, ad_id), users who were given none have no row, and
+    nothing is excluded: every given pair is scored.
+    """
+    base = users.join(histories.drop("event_types"), on="user_id", how="left")
+    if candidates is None:
+        excluded = exclusions.groupBy("user_id").agg(F.collect_list("ad_id").alias("excluded"))
+        none = F.lit(None).cast("array<string>")
+        return base.join(excluded, on="user_id", how="left").withColumn("candidates", none)
+    given = candidates.groupBy("user_id").agg(F.array_sort(F.collect_set("ad_id")).alias("candidates"))
+    return base.join(given, on="user_id", how="inner").withColumn("excluded", F.lit(None).cast("array<string>"))
+
+
+def matches(
+    requests: DataFrame,
+    live_figures: pd.DataFrame,
+    *,
+    catalogue: str,
+    match: MatchConfig,
+    direct: bool,
+    keep: int | None,
+    tasks: int,
+) -> DataFrame:
+    """user_id, ad_id, match, background, rate, lift, score: the `keep` best by score, or (None) every candidate.
+
+    requests      as match_requests gives them
+    live_figures  ad_id, rate, background, sigma of every live ad, in order of ad_id
+    direct        follow the formula pair by pair instead of the table C: for few candidates
+
+    A task takes blocks of live ads and some of the users; what the blocks keep is merged per user.
+    """
+    blocks = 1 if direct else max(ceil(len(live_figures) / match.block_ads), 1)
+
+    def score_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        from llmrec_spark.model.scoring import LiveAds, score_block, score_candidates
+
+        live = LiveAds(str(shared_folder(catalogue)), live_figures, match, task_device())
+        for batch in batches:
+            for block, rows in batch.groupby("block"):
+                for start in range(0, len(rows), USERS_AT_ONCE):
+                    users = rows.iloc[start : start + USERS_AT_ONCE].reset_index(drop=True)
+                    yield score_candidates(live, users) if direct else score_block(live, users, int(block), keep)
+
+    each_block = F.explode(F.sequence(F.lit(0), F.lit(blocks - 1))).alias("block")
+    share = F.pmod(F.crc32("user_id"), F.lit(max(tasks // blocks, 1)))
+    found = (
+        requests.select("user_id", "ad_ids", "query_hashes", "log_priors", "excluded", "candidates", each_block)
+        .repartition(max(tasks, blocks), "block", share)
+        .sortWithinPartitions("block")
+        .mapInPandas(score_partition, SCHEMA)
+        .withColumns({name: F.nanvl(name, F.lit(None).cast("double")) for name in ("match", "background")})
+    )
+    if blocks == 1 or keep is None:
+        return found
+    log_odds = F.ln(F.col("rate") / (1 - F.col("rate"))) + match.beta * F.col("lift")
+    row = F.struct("ad_id", "match", "background", "rate", "lift", "score")
+    best = F.min_by(row, order_of(F.col("score"), log_odds, F.col("ad_id")), keep)
+    merged = found.groupBy("user_id").agg(best.alias("rows"))
+    return merged.select("user_id", F.explode("rows").alias("row")).select("user_id", "row.*")

@@ -1,0 +1,131 @@
+"""What the match needs of the ads and queries of a run, as arrays in one folder that workers map into memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array  # type: ignore[import-untyped]
+
+from llmrec_spark.model.keywords import tfidf_vectors
+
+ARRAYS = ("vectors", "fields", "behaviours", "live", "keyword_weights", "keyword_columns", "keyword_rows")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items are ads in order of ad_id, then queries in order of their hash.
+
+    V distinct (field, text) pairs, I items, N fields, D width, G items that can be behaviours, A live ads.
+    """
+
+    ad_ids: np.ndarray  # (number of ads,) object
+    query_hashes: np.ndarray  # (number of queries,) object
+    vectors: np.ndarray  # (V, D) float32, unit length, centred where the encoder is
+    fields: np.ndarray  # (I, N) int32 into vectors; -1 where the item lacks the field
+    keywords: csr_array  # (I, words) float32, unit length or zero
+    behaviours: np.ndarray  # (G,) int32, ascending items of histories that have a text
+    live: np.ndarray  # (A,) int32, ascending items that may be shown
+
+    @property
+    def live_ids(self) -> np.ndarray:
+        """ad_id of each live ad, (A,) object."""
+        return self.ad_ids[self.live]
+
+    def save(self, folder: Path) -> None:
+        """Writes one .npy file per array and the ids as JSON."""
+        folder.mkdir(parents=True)
+        keywords = (self.keywords.data, self.keywords.indices, self.keywords.indptr)
+        arrays = (self.vectors, self.fields, self.behaviours, self.live, *keywords)
+        for name, array in zip(ARRAYS, arrays, strict=True):
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        ids = {"ads": self.ad_ids.tolist(), "queries": self.query_hashes.tolist(), "words": self.keywords.shape[1]}
+        (folder / "items.json").write_text(json.dumps(ids), encoding="utf-8")
+
+
+@lru_cache(maxsize=2)
+def open_catalogue(folder: str) -> Catalogue:
+    """The catalogue in a folder, its arrays mapped: the workers of a node share them."""
+    ids = json.loads((Path(folder) / "items.json").read_text(encoding="utf-8"))
+    arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+    items = len(ids["ads"]) + len(ids["queries"])
+    keywords = csr_array(
+        (arrays["keyword_weights"], arrays["keyword_columns"], arrays["keyword_rows"]), shape=(items, ids["words"])
+    )
+    return Catalogue(
+        ad_ids=np.array(ids["ads"], dtype=object),
+        query_hashes=np.array(ids["queries"], dtype=object),
+        vectors=arrays["vectors"],
+        fields=arrays["fields"],
+        keywords=keywords,
+        behaviours=arrays["behaviours"],
+        live=arrays["live"],
+    )
+
+
+def build_catalogue(
+    texts: pd.DataFrame,
+    queries: pd.DataFrame,
+    vectors: pd.Series,
+    *,
+    ad_ids: Sequence[str],
+    live: Sequence[str],
+    behaved: Sequence[str],
+    fields: Sequence[str],
+    centre: Mapping[str, np.ndarray] | None,
+    frequency: Mapping[str, int],
+    documents: int,
+) -> Catalogue:
+    """Puts the texts of ads and queries, and their vectors, into arrays.
+
+    texts    ad_id, field, text_hash, keywords; one row per ad and field
+    queries  query_hash, keywords
+    vectors  bytes (D float32) by text_hash, uncentred
+    ad_ids   every ad that is live or in a history; `live` and `behaved` are parts of it
+    """
+    ads, hashes = np.array(sorted(ad_ids), dtype=object), np.array(sorted(queries["query_hash"]), dtype=object)
+    items = pd.Index(ads)
+    queried = queries.set_index("query_hash").loc[hashes].reset_index()
+    entries = pd.concat(  # one row per (item, field)
+        [
+            texts.assign(item=items.get_indexer(texts["ad_id"]), column=texts["field"].map(list(fields).index)),
+            queried.assign(item=len(ads) + np.arange(len(hashes)), column=0, field="title", text_hash=hashes),
+        ],
+        ignore_index=True,
+    )
+    distinct = entries[["field", "text_hash"]].drop_duplicates().sort_values(["field", "text_hash"])
+    place = pd.MultiIndex.from_frame(distinct)
+    table = np.full((len(ads) + len(hashes), len(fields)), -1, dtype=np.int32)
+    table[entries["item"], entries["column"]] = place.get_indexer(
+        pd.MultiIndex.from_frame(entries[["field", "text_hash"]])
+    )
+    words: list[list[str]] = [[] for _ in range(len(table))]
+    for item, keywords in zip(entries["item"], entries["keywords"], strict=True):
+        words[item].extend(keywords)
+    has_text = (table >= 0).any(axis=1)
+    behaved_items = np.concatenate([items.get_indexer(sorted(behaved)), len(ads) + np.arange(len(hashes))])
+    return Catalogue(
+        ad_ids=ads,
+        query_hashes=hashes,
+        vectors=centred_vectors(distinct, vectors, centre),
+        fields=table,
+        keywords=tfidf_vectors(words, frequency, documents),
+        behaviours=behaved_items[has_text[behaved_items]].astype(np.int32),
+        live=items.get_indexer(sorted(live)).astype(np.int32),
+    )
+
+
+def centred_vectors(texts: pd.DataFrame, vectors: pd.Series, centre: Mapping[str, np.ndarray] | None) -> np.ndarray:
+    """Vectors of (field, text_hash) rows, (n, D) float32: less the mean of their field, of unit length again."""
+    if not len(texts):
+        return np.zeros((0, 1), dtype=np.float32)
+    stacked = np.frombuffer(b"".join(vectors.loc[texts["text_hash"]]), dtype="<f4").reshape(len(texts), -1)
+    if centre is None:
+        return stacked
+    shifted = stacked - np.stack([centre[field] for field in texts["field"]])
+    return np.asarray(shifted / np.maximum(np.linalg.norm(shifted, axis=1, keepdims=True), 1e-12), dtype=np.float32)

@@ -1,0 +1,74 @@
+"""Final lists of a batch of users: rows chosen under caps, each with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from llmrec_spark.config import MatchConfig, RankingConfig
+from llmrec_spark.model.behaviour_encoder import Histories, encode_histories, flatten
+from llmrec_spark.model.catalogue import open_catalogue
+from llmrec_spark.model.match import Parameters, match_pairs
+from llmrec_spark.model.ranker import MIN_SIGMA, fill_lists
+from llmrec_spark.model.reasons import Reason, list_reasons
+
+COLUMNS = ("ad_id", "score", "log_odds", "match", "rate", "lift")
+GROUPS = ("advertiser", "category", "duplicate")
+
+
+class ListMaker:
+    """Turns each user's ordered ads into the rows of the final list."""
+
+    def __init__(
+        self,
+        folder: str,
+        fields: Sequence[str],
+        sigma: float | None,
+        match: MatchConfig,
+        ranking: RankingConfig,
+        device: str,
+    ) -> None:
+        self.catalogue = open_catalogue(folder)
+        self.items = pd.Index(self.catalogue.ad_ids)
+        self.fields, self.device, self.length = tuple(fields), device, ranking.max_per_user
+        self.parameters = Parameters.of(match)
+        self.scale = match.beta / sigma if sigma is not None and sigma >= MIN_SIGMA else 0.0
+        duplicates = 1 if ranking.drop_near_duplicates else None
+        self.caps = (ranking.max_per_advertiser, ranking.max_per_category, duplicates)
+
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        """user_id, ads (list of structs, best first), a history each -> the rows of the lists."""
+        rows, lengths = flatten(batch["ads"])
+        table = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *GROUPS, "order"])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        groups = [pd.factorize(table[name])[0].astype(np.int64) for name in GROUPS]  # -1 for NULL
+        taken = fill_lists(offsets, groups, self.caps, self.length)
+        user = np.repeat(np.arange(len(batch)), lengths)[taken]
+        lists = table.loc[taken, list(COLUMNS)].reset_index(drop=True)
+        first = np.searchsorted(user, np.arange(len(batch)))
+        histories = encode_histories(batch, self.catalogue)
+        is_personal = np.diff(histories.offsets) > 0
+        lists.insert(0, "user_id", batch["user_id"].to_numpy()[user])
+        lists.insert(1, "rank", (np.arange(len(user)) - first[user] + 1).astype(np.int32))
+        lists["source"] = np.where(is_personal[user], "personal", "cold_start")
+        lists["reasons"] = self._reasons(batch, histories, lists, user)
+        return lists
+
+    def _reasons(
+        self, batch: pd.DataFrame, histories: Histories, lists: pd.DataFrame, user: np.ndarray
+    ) -> list[list[Reason]]:
+        ad_ids, _ = flatten(batch["ad_ids"])
+        types, _ = flatten(batch["event_types"])
+        kept_ids, kept_types = ad_ids[histories.kept], types[histories.kept]
+        reasons: list[list[Reason]] = []
+        for place, rows in lists.groupby(user, sort=True):
+            items = self.items.get_indexer(rows["ad_id"])
+            of_user = histories.of(int(place))
+            pairs = match_pairs(self.catalogue, histories, int(place), items, self.parameters, self.device)
+            log_odds = rows["log_odds"].to_numpy(dtype=np.float64)
+            reasons += list_reasons(
+                pairs.terms, kept_ids[of_user], kept_types[of_user], self.fields, log_odds, self.scale
+            )
+        return reasons

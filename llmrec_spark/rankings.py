@@ -1,0 +1,97 @@
+"""The final list of each user: ordered, without near duplicates, under caps, with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import MatchConfig, RankingConfig
+from llmrec_spark.matches import order_of
+from llmrec_spark.session import shared_folder, task_device
+from llmrec_spark.tables import RANKINGS
+from llmrec_spark.texts import normalise
+
+REASONS = "array<struct<ad_id: string, event_type: string, field: string, contribution: double>>"
+SCHEMA = (
+    "user_id string, rank int, ad_id string, score double, log_odds double, match double, rate double, lift double, "
+    f"source string, reasons {REASONS}"
+)
+
+
+def ad_groups(live: DataFrame) -> DataFrame:
+    """ad_id and the groups that caps count: advertiser, category, duplicate; 64-bit hashes, NULL for no group.
+
+    duplicate is shared by ads of the same title (but for case and spacing) and the same known advertiser.
+    """
+
+    def fold(titles: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        for batch in titles:
+            yield batch.map(lambda title: "" if title is None else normalise(title).casefold())
+
+    title = F.pandas_udf(fold, "string")("title")  # type: ignore[call-overload]
+    is_known = F.col("advertiser_id").isNotNull() & (F.col("folded") != "")
+    return live.select("ad_id", "advertiser_id", "category", title.alias("folded")).select(
+        "ad_id",
+        F.when(F.col("advertiser_id").isNotNull(), F.xxhash64("advertiser_id")).alias("advertiser"),
+        F.when(F.size("category") > 0, F.xxhash64("category")).alias("category"),
+        F.when(is_known, F.xxhash64("advertiser_id", "folded")).alias("duplicate"),
+    )
+
+
+def ordered_matches(matches: DataFrame, exclusions: DataFrame, groups: DataFrame, *, beta: float) -> DataFrame:
+    """One row per user: user_id, ads, an array of structs, best first, ads of `exclusions` left out.
+
+    matches  rows of MATCHES with a finite score; groups as ad_groups gives them, one row an ad
+    """
+    log_odds = F.ln(F.col("rate") / (1 - F.col("rate"))) + beta * F.col("lift")
+    order = order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")).alias("order")
+    figures = ["ad_id", "score", "log_odds", "match", "rate", "lift"]
+    entry = F.struct(order, *figures, "advertiser", "category", "duplicate")
+    return (
+        matches.where(F.col("score").isNotNull() & ~F.isnan("score"))
+        .withColumn("log_odds", log_odds)
+        .join(exclusions.select("user_id", "ad_id"), on=["user_id", "ad_id"], how="left_anti")
+        .join(F.broadcast(groups), on="ad_id", how="left")
+        .groupBy("user_id")
+        .agg(F.array_sort(F.collect_list(entry)).alias("ads"))
+    )
+
+
+def rankings(
+    ordered: DataFrame,
+    histories: DataFrame,
+    *,
+    catalogue: str,
+    fields: Sequence[str],
+    sigma: float | None,
+    match: MatchConfig,
+    ranking: RankingConfig,
+    model_version: str,
+) -> DataFrame:
+    """The columns of RANKINGS but run_id: at most K rows a user, rank from 1.
+
+    ordered, histories: one row a user. source is `personal` for users with a usable history, else `cold_start`.
+    What no stage gives yet (p_click, p_conversion, expected_value, propensity) is NULL.
+    """
+
+    def rank_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        from llmrec_spark.model.lists import ListMaker
+
+        make = ListMaker(str(shared_folder(catalogue)), fields, sigma, match, ranking, task_device())
+        for batch in batches:
+            yield make(batch)
+
+    together = ordered.join(histories, on="user_id", how="left").select(
+        "user_id", "ads", "ad_ids", "query_hashes", "event_types", "log_priors"
+    )
+    ranked = together.mapInPandas(rank_partition, SCHEMA)
+    later = {c.name: F.lit(None).cast(c.kind) for c in RANKINGS.columns if c.name in NOT_YET}
+    return ranked.withColumns(
+        {"match": F.nanvl("match", F.lit(None).cast("double")), "model_version": F.lit(model_version), **later}
+    )
+
+
+NOT_YET = ("p_click", "p_conversion", "expected_value", "propensity")

@@ -1,0 +1,138 @@
+"""The only door to MLflow: models in its registry, one tracked run per job run.
+
+Nothing personal goes in: counts, seconds, versions, and lists whose users are numbered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from llmrec_spark.config import Config, MlflowConfig
+from llmrec_spark.errors import ModelError, TryAgainError
+
+NAME = "llmrec_ad_matcher"
+CHAMPION = "champion"
+SAFE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # an unreachable server costs seconds, not minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model on this machine's disk, checked; `version` is the registry's, or says which folder it was."""
+
+    folder: Path
+    version: str
+    digest: str
+
+
+def resolve_model(uri: str, config: MlflowConfig) -> ResolvedModel:
+    """The model behind a registry URI (models:/name@alias, models:/name/3) or a model folder, every file verified.
+
+    An alias is resolved to a version once, here. Raises ModelError when there is none or it was changed.
+    """
+    from llmrec_spark.model.checkpoint import verify_model
+
+    if not uri.startswith("models:/"):
+        folder = Path(uri)
+        if not (folder / "MANIFEST.json").is_file():
+            raise ModelError(
+                f"model {uri}: is no model folder (no MANIFEST.json). Expected models:/{NAME}@{CHAMPION}, "
+                f"models:/{NAME}/1 or a folder that jobs/register_model.py wrote."
+            )
+        digest = verify_model(folder)
+        return ResolvedModel(folder, f"folder:{digest[:12]}", digest)
+    with _mlflow(config) as mlflow:
+        name, version = _version(mlflow, uri)
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
+    return ResolvedModel(folder, version, verify_model(folder))
+
+
+def _version(mlflow: Any, uri: str) -> tuple[str, str]:
+    reference = uri.removeprefix("models:/")
+    client = mlflow.MlflowClient()
+    name, at, alias = reference.partition("@")
+    try:
+        if at:
+            return name, str(client.get_model_version_by_alias(name, alias).version)
+        name, _, version = reference.partition("/")
+        return name, str(client.get_model_version(name, version).version)
+    except mlflow.exceptions.MlflowException as error:
+        _raise_if_unreachable(error)
+        known = sorted({version.version for version in client.search_model_versions(f"name = '{name}'")}, key=int)
+        raise ModelError(
+            f"model {uri}: not in the registry at {mlflow.get_tracking_uri()}; versions of {name} there: "
+            f"{', '.join(known) or 'none'}. Run jobs/register_model.py, or give --model another version or a folder."
+        ) from error
+
+
+def register_model(folder: Path, config: MlflowConfig, facts: Mapping[str, Any], *, aliases: tuple[str, ...]) -> str:
+    """Logs a model folder as models-from-code, registers it and sets aliases; returns the version."""
+    with _mlflow(config) as mlflow, mlflow.start_run(run_name="register_model"):
+        mlflow.log_params(dict(facts))
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("registered_model.py")),
+            artifacts={"model": str(folder)},
+            pip_requirements=["llmrec_spark"],
+            registered_model_name=NAME,
+        )
+        version = str(info.registered_model_version)
+        for alias in aliases:
+            mlflow.MlflowClient().set_registered_model_alias(NAME, alias, version)
+    return version
+
+
+def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[str, float], lists: pd.DataFrame) -> str:
+    """One MLflow run for a scored day: facts as tags, config as a file, numbers as metrics, example lists as a table."""
+    with _mlflow(config.mlflow) as mlflow, mlflow.start_run(run_name=f"score_daily {facts['run_date']}") as run:
+        mlflow.set_tags({name: str(value) for name, value in facts.items()})
+        mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+        mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
+        if len(lists):
+            mlflow.log_table(lists, "example_lists.json")
+        return str(run.info.run_id)
+
+
+def _metric_name(name: str) -> str:
+    return "".join(character if character.isalnum() or character in "_-./ " else "_" for character in name)
+
+
+@contextmanager
+def _mlflow(config: MlflowConfig) -> Iterator[Any]:
+    """MLflow set on the configured store and experiment. Raises TryAgainError when the store does not answer."""
+    os.environ.update({name: value for name, value in SAFE.items() if name not in os.environ})
+    if config.tracking_uri.startswith("sqlite:///"):
+        Path(config.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    import mlflow  # seconds to import: only where a registry is asked
+
+    try:
+        mlflow.set_tracking_uri(config.tracking_uri)
+        if mlflow.get_experiment_by_name(config.experiment) is None:
+            root = config.artifact_root
+            location = Path(root).resolve().as_uri() if root and "://" not in root else root
+            mlflow.create_experiment(config.experiment, artifact_location=location)
+        mlflow.set_experiment(config.experiment)
+        yield mlflow
+    except mlflow.exceptions.MlflowException as error:
+        _raise_if_unreachable(error)
+        raise
+
+
+def _raise_if_unreachable(error: Exception) -> None:
+    message = str(error)
+    if "API request to" in message or "Max retries" in message or "Connection" in message:
+        raise TryAgainError(
+            f"MLflow does not answer ({message.splitlines()[0][:200]}). Start the server of mlflow.tracking_uri, or "
+            "try again."
+        ) from error

@@ -1,0 +1,85 @@
+"""What a run did: its stages in order, what they counted and how long they took, and what is whole and can be used again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Observation
+
+from llmrec_spark.session import progress
+from llmrec_spark.storage import Storage
+from llmrec_spark.tables import RUNS, Table
+
+
+@dataclass
+class Run:
+    """One row of `runs`, written anew after each stage."""
+
+    storage: Storage
+    run_id: str
+    job: str
+    run_date: date
+    model_version: str
+    model_digest: str
+    config_digest: str
+    input_versions: Mapping[str, str]
+    status: str = "running"
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    completed: list[str] = field(default_factory=list)
+    _observations: list[Observation] = field(default_factory=list)
+
+    def resume(self) -> None:
+        """Takes over what an earlier run of this run_id completed, counted and measured."""
+        row = self.storage.read_run(RUNS, self.run_id).first()
+        if row is not None and row.status != "expired":
+            self.counts, self.seconds, self.completed = dict(row.counts), dict(row.seconds), list(row.completed)
+
+    def stage(self, table: Table, build: Callable[[], DataFrame]) -> DataFrame:
+        """The table's rows of this run, read back: built and written, unless an earlier run completed them."""
+        if table.name in self.completed:
+            say(
+                f"{table.name:<16} {self.counts.get(table.name, 0):>10,} rows   taken from the earlier run {self.run_id}"
+            )
+            return self.storage.read_run(table, self.run_id)
+        with self.timed(table.name):
+            self.counts[table.name] = self.storage.write_run(table, build(), self.run_id)
+        while self._observations:
+            self.counts |= self._observations.pop().get
+        self.completed.append(table.name)
+        self.record()
+        return self.storage.read_run(table, self.run_id)
+
+    def counting(self, rows: DataFrame, **counts: Column) -> DataFrame:
+        """`rows` as they are; the counts are taken while the running stage writes, at no extra pass."""
+        observation = Observation()
+        self._observations.append(observation)
+        return rows.observe(observation, *[count.alias(name) for name, count in counts.items()])
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Measures a stage, shows how far it is, and prints its rows, seconds and rows per second."""
+        started = time.monotonic()
+        with progress(self.storage.spark, name):
+            yield
+        self.seconds[name] = round(time.monotonic() - started, 3)
+        rows, seconds = self.counts.get(name, 0), max(self.seconds[name], 1e-3)
+        say(f"{name:<16} {rows:>10,} rows {seconds:>8.1f} s {rows / seconds:>12,.0f} rows/s")
+
+    def record(self, status: str | None = None) -> None:
+        """Writes the row."""
+        self.status = status or self.status
+        values: dict[str, Any] = {column.name: getattr(self, column.name, None) for column in RUNS.columns}
+        values |= {"input_versions": dict(self.input_versions), "updated_at": datetime.now(UTC)}
+        rows = self.storage.spark.createDataFrame([tuple(values[c.name] for c in RUNS.columns)], RUNS.ddl)
+        self.storage.write_run(RUNS, rows, self.run_id)
+
+
+def say(line: str) -> None:
+    """A line for whoever watches the job."""
+    print(line, flush=True)

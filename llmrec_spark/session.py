@@ -1,0 +1,119 @@
+"""The only door to Spark: a session with Delta in UTC, folders shared with its workers, and progress of long jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from py4j.java_gateway import JavaPackage
+from pyspark import SparkFiles
+from pyspark.sql import SparkSession
+
+from llmrec_spark.errors import MissingDependencyError
+
+SUBMIT = "spark-submit --properties-file conf/spark-defaults.conf"
+
+
+def spark_session(application: str) -> SparkSession:
+    """The session that spark-submit configured, in UTC. Raises MissingDependencyError without Delta or a fitting Python."""
+    spark = SparkSession.builder.appName(application).getOrCreate()
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    on_class_path = not isinstance(spark.sparkContext._jvm.io.delta.tables.DeltaTable, JavaPackage)  # type: ignore[union-attr]
+    if not on_class_path or "DeltaSparkSessionExtension" not in (spark.conf.get("spark.sql.extensions", "") or ""):
+        raise MissingDependencyError(_no_delta())
+    _check_workers(spark)
+    return spark
+
+
+def _no_delta() -> str:
+    return (
+        "Delta Lake is not on Spark's class path or not enabled (expected io.delta:delta-spark_4.2_2.13:4.4.0 and "
+        f"io.delta.sql.DeltaSparkSessionExtension). Run: {SUBMIT} {' '.join(sys.argv) or 'jobs/score_daily.py'}"
+    )
+
+
+def _check_workers(spark: SparkSession) -> None:
+    """Workers start PYSPARK_PYTHON or PATH's python3, which may be another Python than this one."""
+    found = spark.sparkContext.pythonVer
+    worker = os.environ.get("PYSPARK_PYTHON") or shutil.which("python3")
+    if worker and Path(worker).exists() and not _same_python(worker):
+        raise MissingDependencyError(
+            f"Spark's workers would start {worker}, which lacks llmrec_spark or is not Python {found} like the driver "
+            f"({sys.executable}). Set PYSPARK_PYTHON={sys.executable} and run again."
+        )
+
+
+def _same_python(worker: str) -> bool:
+    if os.path.abspath(worker) == os.path.abspath(sys.executable):
+        return True
+    import subprocess  # only where another Python has to be asked
+
+    asked = "import sys, importlib.util as i; print(*sys.version_info[:2], i.find_spec('llmrec_spark') is not None)"
+    answer = subprocess.run([worker, "-c", asked], capture_output=True, text=True, check=False).stdout.split()
+    return answer == [str(sys.version_info[0]), str(sys.version_info[1]), "True"]
+
+
+def share_folder(spark: SparkSession, folder: Path) -> str:
+    """A name by which `shared_folder` finds the folder's files on every worker, each node fetching them once.
+
+    `local[N]` workers read the folder where it is. Elsewhere it travels as one archive; the folder's name must be
+    unique to its content, because Spark never sends a second file of one name.
+    """
+    if spark.sparkContext.master.startswith("local["):
+        return str(folder.resolve())
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = shutil.make_archive(str(Path(scratch) / folder.name), "tar", folder)
+        shipped = Path(spark.sparkContext._temp_dir) / Path(archive).name  # kept: executors fetch it when they start
+        shutil.move(archive, shipped)
+    spark.addArtifacts(str(shipped), archive=True)
+    return shipped.name
+
+
+def shared_folder(name: str) -> Path:
+    """On a worker: the folder that `share_folder` named."""
+    return Path(name) if os.path.isabs(name) else Path(SparkFiles.get(name))
+
+
+def task_device() -> str:
+    """The torch device of the running task: a GPU that Spark gave to it, or else the CPU."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    gpu = context.resources().get("gpu") if context else None
+    return f"cuda:{gpu.addresses[0]}" if gpu else "cpu"
+
+
+def parallel_tasks(spark: SparkSession) -> int:
+    """How many tasks the session runs at once."""
+    return spark.sparkContext.defaultParallelism
+
+
+@contextmanager
+def progress(spark: SparkSession, label: str, *, every_seconds: float = 5.0) -> Iterator[None]:
+    """Prints how many tasks of the running Spark stages are done, while the block takes longer than a few seconds."""
+    tracker = spark.sparkContext.statusTracker()
+    finished = threading.Event()
+
+    def watch() -> None:
+        shown = ""
+        while not finished.wait(every_seconds):
+            stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+            running = [stage for stage in stages if stage]
+            done, total = sum(s.numCompletedTasks for s in running), sum(s.numTasks for s in running)
+            if total > 1 and (line := f"  {label}: {done} of {total} tasks done") != shown:
+                print(line, flush=True)
+                shown = line
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()

@@ -1,0 +1,273 @@
+"""The only door to Delta: inputs pinned to a version, our tables written run by run, one commit that publishes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from delta.exceptions import DeltaConcurrentModificationException
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import InputConfig, TablesConfig
+from llmrec_spark.errors import ConfigError, DataError, TryAgainError
+from llmrec_spark.tables import INPUTS, RECOMMENDATIONS, Table
+
+
+@dataclass(frozen=True)
+class PinnedTable:
+    """An input as it was at one version; `version` is Delta's table id @ version, so a table made anew differs."""
+
+    rows: DataFrame
+    where: str
+    version: str
+
+
+class Storage:
+    """Our tables under one root or catalog.
+
+    A run's rows of a table are replaced by one commit, so a table holds a run wholly or not at all.
+    """
+
+    def __init__(self, spark: SparkSession, tables: TablesConfig) -> None:
+        self.spark = spark
+        self._tables = tables
+        self._made: set[str] = set()
+
+    def where(self, table: Table) -> str:
+        """The table as SQL names it."""
+        if self._tables.catalog is not None:
+            return f"{self._tables.catalog}.{table.name}"
+        return f"delta.`{self._path(table)}`"
+
+    def _path(self, table: Table) -> str:
+        return f"{absolute(str(self._tables.root)).rstrip('/')}/{table.name}"
+
+    def pin(self, name: str, config: InputConfig) -> PinnedTable:
+        """The newest version of an input. Raises DataError when there is no such Delta table."""
+        where = _input_name(config)
+        try:
+            detail = self.spark.sql(f"DESCRIBE DETAIL {where}").first()
+            [newest] = self.spark.sql(f"DESCRIBE HISTORY {where} LIMIT 1").select("version").collect()
+            rows = self.spark.sql(f"SELECT * FROM {where} VERSION AS OF {newest.version}")
+        except AnalysisException as error:
+            raise DataError(
+                f"inputs.{name}: no Delta table at {config.path or config.name}. Write it there, or change "
+                f"inputs.{name} in the configuration. ({_first_line(error)})"
+            ) from error
+        return PinnedTable(rows, str(config.path or config.name), f"{detail.id}@{newest.version}")  # type: ignore[union-attr]
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table has been made."""
+        if table.name not in self._made:
+            if self._tables.catalog is not None:
+                found = bool(self.spark.catalog.tableExists(self.where(table)))
+            else:
+                found = DeltaTable.isDeltaTable(self.spark, self._path(table))
+            if not found:
+                return False
+            self._made.add(table.name)
+        return True
+
+    def create(self, table: Table) -> None:
+        """Makes the table where it is not, with its comments, checks and statistics. Raises ConfigError if it cannot."""
+        if self.exists(table):
+            return
+        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
+        if self._tables.catalog is not None:
+            builder = builder.tableName(self.where(table))
+        else:
+            builder = builder.location(self._path(table))
+        for column in table.columns:
+            builder = builder.addColumn(column.name, column.kind, comment=column.comment)
+        statistics = ",".join(table.statistics)
+        builder = (
+            builder.property("delta.dataSkippingStatsColumns", statistics)
+            if statistics
+            else builder.property("delta.dataSkippingNumIndexedCols", "0")
+        )
+        for name, condition in table.checks:
+            builder = builder.property(f"delta.constraints.{name}", condition)
+        if table.partition:
+            builder = builder.partitionedBy(*table.partition)
+        try:
+            builder.execute()
+        except Exception as error:  # Java errors of a file system come in many classes
+            raise ConfigError(
+                f"{self.where(table)}: cannot be created ({_first_line(error)}). "
+                "Give tables.root a folder or URI that this user may write to."
+            ) from error
+
+    def read(self, table: Table) -> DataFrame:
+        """All rows of one of our tables, its columns checked; no rows where it has not been made."""
+        if not self.exists(table):
+            return self.spark.createDataFrame([], table.ddl)
+        rows = self.spark.table(self.where(table))
+        missing = sorted({column.name for column in table.columns} - set(rows.columns))
+        if missing:
+            raise DataError(
+                f"{self.where(table)}: lacks the columns {missing}. It was written by another version: "
+                "move it away or add them."
+            )
+        return rows
+
+    def read_run(self, table: Table, run_id: str) -> DataFrame:
+        """The rows that a run wrote."""
+        return self.read(table).where(F.col("run_id") == run_id)
+
+    def write_run(self, table: Table, rows: DataFrame, run_id: str) -> int:
+        """Replaces a run's rows of the table by `rows` (without run_id) in one commit; returns how many."""
+        rows = _checked(table, rows.withColumn("run_id", F.lit(run_id)))
+        return self._commit(table, rows, f"run_id = '{run_id}'", {"run_id": run_id})
+
+    def publish(self, rows: DataFrame, run_date: date, lineage: Mapping[str, Any]) -> int:
+        """Replaces a day of `recommendations` in one commit, the only one that readers see; returns how many rows."""
+        return self._commit(RECOMMENDATIONS, _checked(RECOMMENDATIONS, rows), f"run_date = '{run_date}'", lineage)
+
+    def add_missing(self, table: Table, rows: DataFrame) -> int:
+        """Adds the rows whose key the table lacks, safely beside other writers; returns how many."""
+        self.create(table)
+        same_key = " AND ".join(f"old.{key} = new.{key}" for key in table.key)
+        merge = DeltaTable.forName if self._tables.catalog is not None else DeltaTable.forPath
+        target = merge(self.spark, self.where(table).removeprefix("delta.`").removesuffix("`"))
+        checked = _checked(table, rows)
+        _committed(
+            lambda: target.alias("old").merge(checked.alias("new"), same_key).whenNotMatchedInsertAll().execute()
+        )
+        return self._rows_written(table)
+
+    def forget_runs(self, table: Table, run_ids: list[str]) -> None:
+        """Deletes the rows of these runs."""
+        if self.exists(table):
+            runs = ", ".join(f"'{run}'" for run in run_ids)
+            _committed(lambda: self.spark.sql(f"DELETE FROM {self.where(table)} WHERE run_id IN ({runs})"))
+
+    def mark_expired(self, table: Table, run_ids: list[str]) -> None:
+        """Says in `runs` that the tables of these runs are gone, so that no later run takes them for complete."""
+        runs = ", ".join(f"'{run}'" for run in run_ids)
+        update = f"UPDATE {self.where(table)} SET status = 'expired', completed = array() WHERE run_id IN ({runs})"
+        _committed(lambda: self.spark.sql(update))
+
+    def _commit(self, table: Table, rows: DataFrame, condition: str, lineage: Mapping[str, Any]) -> int:
+        self.create(table)
+        writer = (
+            rows.write.format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", condition)
+            .option("userMetadata", json.dumps(dict(lineage), sort_keys=True))
+        )
+        if self._tables.catalog is not None:
+            _committed(lambda: writer.saveAsTable(self.where(table)))
+        else:
+            _committed(lambda: writer.save(self._path(table)))
+        return self._rows_written(table)
+
+    def _rows_written(self, table: Table) -> int:
+        [newest] = self.spark.sql(f"DESCRIBE HISTORY {self.where(table)} LIMIT 1").select("operationMetrics").collect()
+        metrics = newest.operationMetrics
+        return int(metrics.get("numTargetRowsInserted") or metrics.get("numOutputRows") or 0)
+
+
+def absolute(path: str) -> str:
+    """A URI as it is, a folder as an absolute path: Spark SQL knows no relative ones."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
+def _input_name(config: InputConfig) -> str:
+    return config.name if config.name is not None else f"delta.`{absolute(str(config.path))}`"
+
+
+def mapped_input(name: str, pinned: PinnedTable, config: InputConfig, separators: Mapping[str, str]) -> DataFrame:
+    """An input under our column names and types, columns that no one asked for kept under theirs.
+
+    Absent optional columns are NULL. Ids are cast to strings; a time without a zone is UTC; a phrase list given as text
+    is split at its separator. Raises DataError for a missing column, a wrong type or a map that names neither side's.
+    """
+    table = INPUTS[name]
+    theirs = dict(pinned.rows.dtypes)
+    where = f"inputs.{name} ({pinned.where})"
+    unknown = sorted(set(config.columns.values()) - set(theirs))
+    if unknown:
+        raise DataError(f"{where}: the column map names {unknown}; the table has {sorted(theirs)}.")
+    columns = []
+    for column in table.columns:
+        source = config.columns.get(column.name, column.name)
+        if source not in theirs:
+            if column.required:
+                raise DataError(
+                    f"{where}: has no column {source!r} ({column.comment}); it has {sorted(theirs)}. "
+                    f"Map it: inputs.{name}.columns.{column.name}: <their name>."
+                )
+            columns.append(F.lit(None).cast(column.kind).alias(column.name))
+            continue
+        converted = _converted(source, theirs[source], column.kind, separators.get(column.name))
+        if converted is None:
+            raise DataError(
+                f"{where}: column {source!r} is {theirs[source]}, expected {column.kind} ({column.comment})."
+            )
+        columns.append(converted.alias(column.name))
+    ours = {column.name for column in table.columns}
+    extra = [F.col(f"`{source}`") for source in theirs if source not in {*config.columns.values(), *ours}]
+    return pinned.rows.select(*columns, *extra)
+
+
+NUMBERS = re.compile(r"(tinyint|smallint|int|bigint|float|double|decimal.*)$")
+
+
+def _converted(source: str, found: str, expected: str, separator: str | None) -> Column | None:
+    """The column as the expected type, or None where that makes no sense."""
+    value = F.col(f"`{source}`")
+    if found == expected:
+        return value
+    if expected == "string" and (NUMBERS.match(found) or found == "string"):
+        return value.cast("string")
+    if expected in ("double", "int") and NUMBERS.match(found):
+        return value.cast(expected)
+    if expected == "timestamp" and found == "timestamp_ntz":  # counted from 1970: no session's zone comes in
+        return F.expr(f"timestamp_micros(timestampdiff(MICROSECOND, TIMESTAMP_NTZ'1970-01-01 00:00:00', `{source}`))")
+    if expected == "array<string>" and found == "string":
+        one = F.array(value) if separator is None else F.split(value, re.escape(separator))
+        return F.when(value.isNotNull(), one)
+    return None
+
+
+def _checked(table: Table, rows: DataFrame) -> DataFrame:
+    found = dict(rows.dtypes)
+    expected = {column.name: column.kind.replace(": ", ":").replace(", ", ",") for column in table.columns}
+    if found != expected:
+        wrong = {name: (found.get(name), expected.get(name)) for name in sorted(found.keys() | expected.keys())}
+        wrong = {name: pair for name, pair in wrong.items() if pair[0] != pair[1]}
+        raise DataError(f"{table.name}: columns (found, expected) do not fit: {wrong}")
+    return rows.select(*expected)
+
+
+def _committed(commit: Callable[[], Any]) -> None:
+    try:
+        commit()
+    except DeltaConcurrentModificationException as error:
+        raise TryAgainError(
+            f"another writer changed the table at the same time ({_first_line(error)}). Run again."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    message = error.getMessage() if isinstance(error, PySparkException) and error.getMessage() else str(error)
+    return str(message).strip().splitlines()[0][:300] if str(message).strip() else type(error).__name__
+
+
+def write_input(rows: DataFrame, config: InputConfig, *, append: bool = False) -> int:
+    """Writes an input table where the configuration says it is, for the loaders of sample data; returns how many rows."""
+    writer = rows.write.format("delta").mode("append" if append else "overwrite").option("overwriteSchema", not append)
+    if config.name is not None:
+        writer.saveAsTable(config.name)
+    else:
+        writer.save(absolute(str(config.path)))
+    [newest] = rows.sparkSession.sql(f"DESCRIBE HISTORY {_input_name(config)} LIMIT 1").select("operationMetrics").collect()
+    return int(newest.operationMetrics["numOutputRows"])
