@@ -15,7 +15,7 @@ def main() -> None:
     arguments = options.parse_args()
 
     sys.path.insert(0, str(SAMPLE))
-    import simulator
+    import simulator  # type: ignore[import-not-found]
 
     from llmrec_spark.config import load_config
     from llmrec_spark.session import spark_session
@@ -28,7 +28,9 @@ def main() -> None:
     parts = [("ads", ads, False), ("users", log.users, False), ("events", log.events, False)]
     for name, rows, append in [*parts, ("events", log.late_events, True)]:
         table = spark.createDataFrame(rows)
-        print(f"{name:<7} {write_input(table, getattr(inputs, name), append=append):>9,} rows {'arrived late' * append}")
+        print(
+            f"{name:<7} {write_input(table, getattr(inputs, name), append=append):>9,} rows {'arrived late' * append}"
+        )
 
 
 if __name__ == "__main__":

@@ -26,14 +26,12 @@ def main() -> None:
     config = load_config(arguments.config, arguments.overrides)
     storage = Storage(spark_session("llmrec_spark score_daily"), config.tables)
 
-    def model():  # resolved once, and only when a day is to be scored
-        return resolve_model(arguments.model or config.mlflow.model, config.mlflow)
-
+    uri = arguments.model or config.mlflow.model
     if arguments.dry_run:
-        plan(storage, config, wanted, model())
+        plan(storage, config, wanted, resolve_model(uri, config.mlflow))
     else:
         flags = {name: getattr(arguments, name) for name in ("force", "recompute", "shadow")}
-        publish_days(storage, config, wanted, model, **flags)
+        publish_days(storage, config, wanted, lambda: resolve_model(uri, config.mlflow), **flags)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -42,7 +43,7 @@ def write_catalogue(
     build_catalogue(
         texts.toPandas(),
         queries.select("query_hash", "keywords").toPandas(),
-        vectors.toPandas().set_index("text_hash")["vector"],
+        pd.DataFrame(vectors.toPandas()).set_index("text_hash")["vector"],
         ad_ids=sorted({*live_ids, *behaved_ids}),
         live=live_ids,
         behaved=behaved_ids,

@@ -8,7 +8,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from llmrec_spark.texts import field_keywords, field_text, text_hash
+from llmrec_spark.texts import WORD_FIELDS, field_keywords, field_text, normalise, text_hash
 
 SCHEMA = (
     "ad_id string, field string, text string, text_hash string, keywords array<string>, "
@@ -30,7 +30,7 @@ def field_texts(ads: DataFrame, *, fields: Sequence[str], max_characters: int) -
             whole = [field_text(values) for values in batch["phrases"]]
             text = [one[:max_characters].rstrip() for one in whole]
             keywords = [
-                field_keywords(field, [one] if len(one) < len(full) else values)
+                field_keywords(field, values if len(one) == len(full) else phrases_within(field, values, one))
                 for field, values, one, full in zip(batch["field"], batch["phrases"], text, whole, strict=True)
             ]
             yield pd.DataFrame(
@@ -58,6 +58,19 @@ def field_texts(ads: DataFrame, *, fields: Sequence[str], max_characters: int) -
         .select("ad_id", "f.field", "f.phrases")
         .mapInPandas(read_partition, SCHEMA)
     )
+
+
+def phrases_within(field: str, phrases: Sequence[str], text: str) -> list[str]:
+    """What a text that was cut still holds: the text where the field is prose, else the phrases it holds whole."""
+    if field in WORD_FIELDS:
+        return [text]
+    kept, length = [], -2  # no ", " before the first
+    for phrase in filter(None, map(normalise, phrases)):
+        length += 2 + len(phrase)
+        if length > len(text):
+            break
+        kept.append(phrase)
+    return kept
 
 
 def ad_texts(field_texts: DataFrame) -> DataFrame:

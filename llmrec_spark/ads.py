@@ -13,7 +13,7 @@ from llmrec_spark.tables import ADS
 
 
 def checked_ads(ads: DataFrame) -> DataFrame:
-    """`ads` with `refused`: a NULL ad_id, a run time that ends before it starts, or all but the first row of an ad_id."""
+    """`ads` with `refused`: a NULL ad_id, an end before the start, all but the first row of an ad_id."""
     reason = F.when(F.col("ad_id").isNull(), "NULL ad_id").when(
         F.col("ends_at") < F.col("starts_at"), "ends_at before starts_at"
     )

@@ -12,7 +12,6 @@ from pyspark.sql import functions as F
 from llmrec_spark.config import MatchConfig
 from llmrec_spark.session import shared_folder, task_device
 
-
 NOBODY = pd.DataFrame({"block": pd.Series(dtype="int32")})  # a task may get no row
 
 

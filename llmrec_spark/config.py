@@ -28,7 +28,7 @@ class Section(BaseModel):
 
 
 class InputConfig(Section):
-    """One Delta table of the company: a folder or object-store URI, or a name in the catalog, and whose columns are whose."""
+    """One Delta table of the company: a folder or URI, or a name in the catalog, and its columns."""
 
     path: str | None = None
     name: str | None = None
@@ -135,7 +135,7 @@ class EncodingConfig(Section):
 
     encoder: str = "multilingual"  # embedded: minilm or multilingual; otherwise a folder or a hub id
     settings: EncoderConfig = EncoderConfig()  # of a folder or hub id; the embedded ones bring their own
-    token_budget: int = Field(4_096, ge=64)  # padded tokens of a batch
+    token_budget: int = Field(1_024, ge=64)  # padded tokens of a batch; a GPU wants 16 times as many
 
 
 class StatisticsConfig(Section):
@@ -213,6 +213,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason}, byte {error.start}).") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give --config a YAML file of conf/.") from error
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
@@ -54,7 +54,7 @@ def read_inputs(storage: Storage, config: Config) -> Inputs:
         if of_input is None:
             continue
         pinned = storage.pin(name, of_input)
-        tables[name] = mapped_input(name, pinned, of_input, dict(config.text.separators))
+        tables[name] = mapped_input(name, pinned, of_input, config.text.separators)
         where[name], versions[name] = pinned.where, pinned.version
         if name == "users":
             has_consent = of_input.columns.get("consent", "consent") in pinned.rows.columns
@@ -62,7 +62,7 @@ def read_inputs(storage: Storage, config: Config) -> Inputs:
 
 
 def check_inputs(inputs: Inputs, config: Config, run: Run) -> CheckedInputs:
-    """Checks every row, counts all of them in the run, writes `quarantine`, and refuses input that is stale or broken."""
+    """Checks and counts every row in the run, writes `quarantine`, and refuses input that is stale or broken."""
     kept = StorageLevel.DISK_ONLY
     events = checked_events(
         inputs.tables["events"], as_of=run.run_date, types=list(config.events.weights), searches=config.events.searches
@@ -123,8 +123,8 @@ def _refuse_stale(events: DataFrame, where: str, config: Config, run: Run) -> No
     midnight = datetime.combine(run.run_date, time(), UTC)
     if newest is None or newest["at"] is None:
         raise DataError(
-            f"inputs.events ({where}): {run.counts.get('events_read', 0)} rows read, none accepted before {midnight:%F %R} "
-            "UTC. Give a --date the log covers, or look into the table quarantine."
+            f"inputs.events ({where}): {run.counts.get('events_read', 0)} rows read, none accepted before "
+            f"{midnight:%F %R} UTC. Give a --date the log covers, or look into the table quarantine."
         )
     at = datetime.fromtimestamp(newest["at"] / 1e6, UTC)
     if midnight - at > timedelta(hours=config.events.max_age_hours):

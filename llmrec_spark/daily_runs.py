@@ -31,7 +31,7 @@ def publish_days(
     recompute: bool = False,
     shadow: bool = False,
 ) -> None:
-    """Scores and publishes each day in order. A published day is left alone unless `force`; a shadow run publishes none.
+    """Scores and publishes each day. A published day is left alone without `force`; a shadow run publishes none.
 
     `model` is called once, when the first day is to be scored.
     """
@@ -121,12 +121,12 @@ def _example_lists(storage: Storage, run: Run, inputs: Inputs) -> pd.DataFrame:
     """A few lists to look at in MLflow: users are numbered, and nothing tells what they did."""
     ranked = storage.read_run(RANKINGS, run.run_id)
     chosen = ranked.select("user_id").distinct().orderBy(F.md5("user_id"), "user_id").limit(EXAMPLE_LISTS)
-    rows = (
+    found = (
         ranked.join(chosen, on="user_id", how="left_semi")
         .join(inputs.tables[ADS.name].select("ad_id", "title").dropDuplicates(["ad_id"]), on="ad_id", how="left")
         .select("user_id", "rank", "ad_id", "title", "score", "match", "rate", "lift", "source")
-        .toPandas()
     )
+    rows = pd.DataFrame(found.toPandas())
     rows["user"] = pd.factorize(rows["user_id"], sort=True)[0] + 1
     return rows.drop(columns="user_id").sort_values(["user", "rank"], ignore_index=True)
 

@@ -31,8 +31,8 @@ from llmrec_spark.ads import live_ads
 from llmrec_spark.candidates import scored_users
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import CheckedInputs, Inputs, check_inputs
-from llmrec_spark.events import with_consent
 from llmrec_spark.errors import DataError
+from llmrec_spark.events import with_consent
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import Run, say
@@ -126,7 +126,7 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         )
         ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
         figures = statistics.join(ambient, on="ad_id", how="inner").select("ad_id", "rate", "background", "sigma")
-        live_figures = figures.toPandas().sort_values("ad_id", ignore_index=True)
+        live_figures = pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)
         scored = run.stage(MATCHES, lambda: _matches(day, users, behaviours, excluded, live_figures, catalogue))
         ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, behaviours, live_figures, catalogue))
         _count_lists(day, users, ranked, scored)

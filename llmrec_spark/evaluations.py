@@ -15,7 +15,7 @@ SCORERS = ("random", "rate", "match", "score")
 
 
 def judged_lists(impressions: DataFrame, matches: DataFrame, histories: DataFrame, *, on: date) -> DataFrame:
-    """Shown ads of a day with what a run thought of them: user_id, request_id, clicked, match, rate, score, has_history.
+    """Shown ads of a day as a run scored them: user_id, request_id, clicked, match, rate, score, has_history.
 
     Reads    impressions (clicked_impressions), matches of a run, histories: user_id of everyone met before the day
     Ads without a row in `matches` have NULL scores and rank last.
@@ -30,7 +30,13 @@ def judged_lists(impressions: DataFrame, matches: DataFrame, histories: DataFram
         .join(matches.select("user_id", "ad_id", "match", "rate", "score"), on=["user_id", "ad_id"], how="left")
         .join(met, on="user_id", how="left")
         .select(
-            "user_id", "request_id", "clicked", "match", "rate", "score", F.col("has_history").isNotNull().alias("has_history")
+            "user_id",
+            "request_id",
+            "clicked",
+            "match",
+            "rate",
+            "score",
+            F.col("has_history").isNotNull().alias("has_history"),
         )
     )
 
@@ -50,7 +56,16 @@ def list_metrics(judged: DataFrame, *, k: int) -> DataFrame:
                 unscored = int(table["score"].isna().sum())
                 for scorer in SCORERS:
                     scores = table[scorer].to_numpy(dtype=float)
-                    rows.append((row.user_id, row.request_id, scorer, ndcg_at_k(scores, clicked, k), auc(scores, clicked), unscored))
+                    rows.append(
+                        (
+                            row.user_id,
+                            row.request_id,
+                            scorer,
+                            ndcg_at_k(scores, clicked, k),
+                            auc(scores, clicked),
+                            unscored,
+                        )
+                    )
             yield pd.DataFrame(rows, columns=["user_id", "request_id", "scorer", "ndcg", "auc", "unscored"])
 
     mixed = judged.groupBy("user_id", "request_id").agg(

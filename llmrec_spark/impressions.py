@@ -11,7 +11,7 @@ CREDIT_HOURS = 24
 
 
 def clicked_impressions(events: DataFrame, *, impressions: Sequence[str], clicks: Sequence[str]) -> DataFrame:
-    """One row per impression: event_id, user_id, ad_id, event_ts, request_id, position, propensity, clicked, clicked_ts.
+    """One row per impression: event_id, user_id, ad_id, event_ts, request_id, position, propensity, clicked[_ts].
 
     A click credits one impression: the earliest of its user, ad and request_id, or else, where it has no request_id
     or that request has no such impression, the latest of its user and ad in the 24 hours before it. `clicked_ts` is

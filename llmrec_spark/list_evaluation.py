@@ -20,13 +20,15 @@ from llmrec_spark.tables import MATCHES
 
 
 def judge_day(storage: Storage, config: Config, day: date, *, k: int) -> None:
-    """Prints nDCG@k and group AUC of the lists shown on a day, for random, rate, match and score of its published run."""
+    """Prints nDCG@k and group AUC of the lists shown on a day: random, rate, match and score of its published run."""
     run = published_run(storage, day)
     if run is None:
         raise DataError(f"recommendations: {day} is not published. Run jobs/score_daily.py --date {day} first.")
     log = read_inputs(storage, config).tables["events"]
     types, searches = list(config.events.weights), config.events.searches
-    checked = checked_events(log, as_of=day + timedelta(days=2), types=types, searches=searches)  # a day of clicks after
+    checked = checked_events(
+        log, as_of=day + timedelta(days=2), types=types, searches=searches
+    )  # a day of clicks after
     known = accepted(checked.where("NOT is_later"))
     shown = clicked_impressions(known, impressions=config.events.impressions, clicks=config.events.clicks)
     before = known.where(F.col("event_ts") < midnight(day))

@@ -18,7 +18,9 @@ SCHEMA = "user_id string, ad_id string, match double, background double, rate do
 
 def significant(value: Column) -> Column:
     """A double rounded to 6 significant digits, so that the last bits of a sum cannot change an order."""
-    return F.format_string("%.5e", value).cast("double")
+    size = F.abs(value)
+    unit = F.pow(F.lit(10.0), F.floor(F.log10(size)) - 5.0)
+    return F.when(size > 0, F.rint(value / unit) * unit).otherwise(value)  # 0 and NULL as they are
 
 
 def order_of(score: Column, log_odds: Column, ad_id: Column) -> Column:

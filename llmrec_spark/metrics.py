@@ -1,4 +1,4 @@
-"""Ranking metrics on arrays: each formula once. Relevance is binary; ties are resolved by expectation over their orders."""
+"""Ranking metrics on arrays, each formula once. Relevance is binary; ties count as the mean over their orders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ndcg_at_k(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
 
 
 def auc(scores: np.ndarray, relevant: np.ndarray) -> float:
-    """Share of (clicked, unclicked) pairs in the right order, ties one half; NaN without a pair. NaN scores rank last."""
+    """Share of (clicked, unclicked) pairs in the right order, ties half; NaN without a pair. NaN scores rank last."""
     n, hits = len(scores), int(relevant.sum())
     if hits in (0, n):
         return float("nan")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pyspark.sql import DataFrame
 
 from llmrec_spark import ad_texts as texts_stage
@@ -45,7 +46,7 @@ def write_model_of_ads(
     from llmrec_spark.model.checkpoint import ModelConfig, write_model
 
     pinned = storage.pin("ads", config.inputs.ads)
-    ads = accepted(checked_ads(mapped_input("ads", pinned, config.inputs.ads, config.text.separators)))  # type: ignore[arg-type]
+    ads = accepted(checked_ads(mapped_input("ads", pinned, config.inputs.ads, config.text.separators)))
     texts = texts_stage.ad_texts(
         texts_stage.field_texts(ads, fields=config.text.fields, max_characters=config.text.max_characters)
     ).persist()
@@ -115,9 +116,9 @@ TASKS_PER_SLOT = 8  # so that the progress shown moves and no task waits long fo
 
 def field_means(texts: DataFrame, vectors: DataFrame) -> Mapping[str, np.ndarray]:
     """The mean vector of each field over the ads that have it, (D,) float32. Distinct texts reach the driver once."""
-    counts = texts.groupBy("field", "text_hash").count().orderBy("field", "text_hash").toPandas()
+    counts = pd.DataFrame(texts.groupBy("field", "text_hash").count().orderBy("field", "text_hash").toPandas())
     found = vectors.join(texts.select("text_hash").distinct(), on="text_hash", how="left_semi")
-    by_hash = found.select("text_hash", "vector").toPandas().set_index("text_hash")["vector"]
+    by_hash = pd.DataFrame(found.select("text_hash", "vector").toPandas()).set_index("text_hash")["vector"]
     means = {}
     for field, rows in counts.groupby("field"):
         stacked = np.frombuffer(b"".join(by_hash.loc[rows["text_hash"]]), dtype="<f4").reshape(len(rows), -1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
 
 from llmrec_spark.config import MatchConfig, RankingConfig
 from llmrec_spark.matches import order_of
@@ -15,6 +16,8 @@ from llmrec_spark.tables import RANKINGS
 from llmrec_spark.texts import normalise
 
 REASONS = "array<struct<ad_id: string, event_type: string, field: string, contribution: double>>"
+LISTED = ("listed", "score", "log_odds", "match", "rate", "lift", "advertiser", "category", "duplicate")
+NOT_YET = ("p_click", "p_conversion", "expected_value", "propensity")  # their stages do not exist
 SCHEMA = (
     "user_id string, rank int, ad_id string, score double, log_odds double, match double, rate double, lift double, "
     f"source string, reasons {REASONS}"
@@ -22,7 +25,7 @@ SCHEMA = (
 
 
 def ad_groups(live: DataFrame) -> DataFrame:
-    """ad_id and the groups that caps count: advertiser, category, duplicate; 64-bit hashes, NULL for no group.
+    """ad_id and the groups that caps count: advertiser, category, duplicate; strings, NULL for no group.
 
     duplicate is shared by ads of the same title (but for case and spacing) and the same known advertiser.
     """
@@ -31,25 +34,25 @@ def ad_groups(live: DataFrame) -> DataFrame:
         for batch in titles:
             yield batch.map(lambda title: "" if title is None else normalise(title).casefold())
 
-    title = F.pandas_udf(fold, "string")("title")  # type: ignore[call-overload]
+    title = pandas_udf(fold, "string")("title")  # type: ignore[call-overload]
     is_known = F.col("advertiser_id").isNotNull() & (F.col("folded") != "")
     return live.select("ad_id", "advertiser_id", "category", title.alias("folded")).select(
         "ad_id",
-        F.when(F.col("advertiser_id").isNotNull(), F.xxhash64("advertiser_id")).alias("advertiser"),
-        F.when(F.size("category") > 0, F.xxhash64("category")).alias("category"),
-        F.when(is_known, F.xxhash64("advertiser_id", "folded")).alias("duplicate"),
+        F.col("advertiser_id").alias("advertiser"),
+        F.when(F.size("category") > 0, F.to_json("category")).alias("category"),
+        F.when(is_known, F.to_json(F.struct("advertiser_id", "folded"))).alias("duplicate"),
     )
 
 
 def ordered_matches(matches: DataFrame, exclusions: DataFrame, groups: DataFrame, *, beta: float) -> DataFrame:
-    """One row per user: user_id, ads, an array of structs, best first, ads of `exclusions` left out.
+    """One row per user: user_id and arrays of one length, best first: listed (ad_id), score, log_odds, match, rate,
+    lift, advertiser, category, duplicate; without ads of `exclusions`.
 
-    matches  rows of MATCHES with a finite score; groups as ad_groups gives them, one row an ad
+    matches  rows of MATCHES, of which those without a score are left out; groups as ad_groups gives them
     """
     log_odds = F.ln(F.col("rate") / (1 - F.col("rate"))) + beta * F.col("lift")
     order = order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")).alias("order")
-    figures = ["ad_id", "score", "log_odds", "match", "rate", "lift"]
-    entry = F.struct(order, *figures, "advertiser", "category", "duplicate")
+    entry = F.struct(order, "ad_id", *LISTED[1:])
     return (
         matches.where(F.col("score").isNotNull() & ~F.isnan("score"))
         .withColumn("log_odds", log_odds)
@@ -57,6 +60,7 @@ def ordered_matches(matches: DataFrame, exclusions: DataFrame, groups: DataFrame
         .join(F.broadcast(groups), on="ad_id", how="left")
         .groupBy("user_id")
         .agg(F.array_sort(F.collect_list(entry)).alias("ads"))
+        .select("user_id", F.col("ads.ad_id").alias("listed"), *[F.col(f"ads.{name}") for name in LISTED[1:]])
     )
 
 
@@ -85,13 +89,10 @@ def rankings(
             yield make(batch)
 
     together = ordered.join(histories, on="user_id", how="left").select(
-        "user_id", "ads", "ad_ids", "query_hashes", "event_types", "log_priors"
+        "user_id", *LISTED, "ad_ids", "query_hashes", "event_types", "log_priors"
     )
     ranked = together.mapInPandas(rank_partition, SCHEMA)
     later = {c.name: F.lit(None).cast(c.kind) for c in RANKINGS.columns if c.name in NOT_YET}
     return ranked.withColumns(
         {"match": F.nanvl("match", F.lit(None).cast("double")), "model_version": F.lit(model_version), **later}
     )
-
-
-NOT_YET = ("p_click", "p_conversion", "expected_value", "propensity")

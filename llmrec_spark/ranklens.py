@@ -75,7 +75,7 @@ def events(lists: DataFrame, clicks: DataFrame) -> DataFrame:
 
 
 def ads(movies: DataFrame) -> DataFrame:
-    """One ad per film: title, description (overview), tags, category (genres), people (cast, director, writer), year."""
+    """One ad per film: title, description (overview), tags, category (genres), people (cast and makers), year."""
     names = F.concat(
         F.slice(F.transform("topActors", lambda one: one["name"]), 1, PEOPLE_PER_FILM),
         F.array("director.name"),

@@ -93,11 +93,11 @@ def refuse_bad_lists(run_id: str, found: dict[str, float], config: AuditConfig) 
         failed.append(f"lists: {bounds['lists']}, expected at least audit.min_users = {config.min_users}")
     if bounds["cold_share"] > config.max_cold_share:
         failed.append(
-            f"cold_share: {bounds['cold_share']:.3f}, expected at most audit.max_cold_share = {config.max_cold_share}"
+            f"cold_share: {bounds['cold_share']:.3f}, expected at most {config.max_cold_share} (audit.max_cold_share)"
         )
     if bounds["short_share"] > config.max_short_share:
         failed.append(
-            f"short_share: {bounds['short_share']:.3f}, expected at most audit.max_short_share = {config.max_short_share}"
+            f"short_share: {bounds['short_share']:.3f}, expected at most {config.max_short_share} (audit.max_short_share)"
         )
     if failed:
         raise AuditError(f"rankings of run {run_id}: nothing was published; {'; '.join(failed)}.")

@@ -94,7 +94,7 @@ def register_model(folder: Path, config: MlflowConfig, facts: Mapping[str, Any],
 
 
 def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[str, float], lists: pd.DataFrame) -> str:
-    """One MLflow run for a scored day: facts as tags, config as a file, numbers as metrics, example lists as a table."""
+    """One MLflow run per scored day: facts as tags, config as a file, numbers as metrics, lists as a table."""
     with _mlflow(config.mlflow) as mlflow, mlflow.start_run(run_name=f"score_daily {facts['run_date']}") as run:
         mlflow.set_tags({name: str(value) for name, value in facts.items()})
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")

@@ -1,4 +1,4 @@
-"""What a run did: its stages in order, what they counted and how long they took, and what is whole and can be used again."""
+"""What a run did: its stages, what they counted, how long they took, and which tables are whole and used again."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class Run:
     def stage(self, table: Table, build: Callable[[], DataFrame]) -> DataFrame:
         """The table's rows of this run, read back: built and written, unless an earlier run completed them."""
         if table.name in self.completed:
-            say(
-                f"{table.name:<16} {self.counts.get(table.name, 0):>10,} rows   taken from the earlier run {self.run_id}"
-            )
+            say(f"{table.name:<16} {self.counts.get(table.name, 0):>10,} rows   of an earlier try of this run")
             return self.storage.read_run(table, self.run_id)
         with self.timed(table.name):
             self.counts[table.name] = self.storage.write_run(table, build(), self.run_id)

@@ -21,7 +21,7 @@ SUBMIT = "spark-submit --properties-file conf/spark-defaults.conf"
 
 
 def spark_session(application: str) -> SparkSession:
-    """The session that spark-submit configured, in UTC. Raises MissingDependencyError without Delta or a fitting Python."""
+    """The session that spark-submit configured, in UTC. Raises MissingDependencyError without Delta or its Python."""
     spark = SparkSession.builder.appName(application).getOrCreate()
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     on_class_path = not isinstance(spark.sparkContext._jvm.io.delta.tables.DeltaTable, JavaPackage)  # type: ignore[union-attr]
@@ -65,7 +65,7 @@ def share_folder(spark: SparkSession, folder: Path) -> str:
     `local[N]` workers read the folder where it is. Elsewhere it travels as one archive; the folder's name must be
     unique to its content, because Spark never sends a second file of one name.
     """
-    if spark.sparkContext.master.startswith("local["):
+    if (spark.sparkContext.master or "").startswith("local["):
         return str(folder.resolve())
     with tempfile.TemporaryDirectory() as scratch:
         archive = shutil.make_archive(str(Path(scratch) / folder.name), "tar", folder)

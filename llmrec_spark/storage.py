@@ -77,7 +77,7 @@ class Storage:
         return True
 
     def create(self, table: Table) -> None:
-        """Makes the table where it is not, with its comments, checks and statistics. Raises ConfigError if it cannot."""
+        """Makes the table where it is not, with comments, checks and statistics. Raises ConfigError if it cannot."""
         if self.exists(table):
             return
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
@@ -184,7 +184,7 @@ def _input_name(config: InputConfig) -> str:
     return config.name if config.name is not None else f"delta.`{absolute(str(config.path))}`"
 
 
-def mapped_input(name: str, pinned: PinnedTable, config: InputConfig, separators: Mapping[str, str]) -> DataFrame:
+def mapped_input(name: str, pinned: PinnedTable, config: InputConfig, separators: Mapping[Any, str]) -> DataFrame:
     """An input under our column names and types, columns that no one asked for kept under theirs.
 
     Absent optional columns are NULL. Ids are cast to strings; a time without a zone is UTC; a phrase list given as text
@@ -263,11 +263,13 @@ def _first_line(error: BaseException) -> str:
 
 
 def write_input(rows: DataFrame, config: InputConfig, *, append: bool = False) -> int:
-    """Writes an input table where the configuration says it is, for the loaders of sample data; returns how many rows."""
+    """Writes an input table where the configuration has it, for loaders of sample data; returns how many rows."""
     writer = rows.write.format("delta").mode("append" if append else "overwrite").option("overwriteSchema", not append)
     if config.name is not None:
         writer.saveAsTable(config.name)
     else:
         writer.save(absolute(str(config.path)))
-    [newest] = rows.sparkSession.sql(f"DESCRIBE HISTORY {_input_name(config)} LIMIT 1").select("operationMetrics").collect()
+    [newest] = (
+        rows.sparkSession.sql(f"DESCRIBE HISTORY {_input_name(config)} LIMIT 1").select("operationMetrics").collect()
+    )
     return int(newest.operationMetrics["numOutputRows"])

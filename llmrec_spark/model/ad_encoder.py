@@ -15,17 +15,29 @@ from torch import Tensor
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError, TryAgainError
+from llmrec_spark.model.whole_folder import file_sha256
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-HUB_PATTERNS = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+)
+ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)  # at the top of a folder
 
 
 class Encoded(NamedTuple):
     """What came of n texts, in their order."""
 
     vectors: np.ndarray  # (n, D) float32, unit length
-    tokens: np.ndarray  # (n,) int32, without special ones
-    unknown_share: np.ndarray  # (n,) float32, of these tokens
+    tokens: np.ndarray  # (n,) int32, of the text itself: without special ones and prefix; at most max_tokens
+    unknown_share: np.ndarray  # (n,) float32, of these tokens; 0 where there are none
 
 
 class AdEncoder:
@@ -37,41 +49,57 @@ class AdEncoder:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         safe = {"trust_remote_code": False, "local_files_only": True}
+        weights = {"use_safetensors": True, "dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
+        checked_encoder(Path(folder))
         self.settings, self.device = settings, device
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True, **safe)
-        model, report = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=True, dtype=getattr(torch, settings.dtype), output_loading_info=True, **safe
-        )
+        model, report = transformers.AutoModel.from_pretrained(folder, output_loading_info=True, **weights, **safe)
         missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # a head nobody reads
         if missing:
-            raise ModelError(f"encoder {folder}: the weights lack {missing[:3]} ({len(missing)} in all). Save it again.")
+            raise ModelError(
+                f"encoder {folder}: the weights lack {missing[:3]} ({len(missing)} in all), expected every one that "
+                "config.json asks for. Save the model again with save_pretrained."
+            )
+        positions = getattr(model.config, "max_position_embeddings", None)
+        if positions and settings.max_tokens > positions:
+            raise ModelError(
+                f"encoder {folder}: max_tokens is {settings.max_tokens}, expected at most its {positions} positions. "
+                "Set encoding.settings.max_tokens."
+            )
         self.model = model.eval().to(device)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], token_budget: int) -> Encoded:
         """Vectors of the texts; a batch holds at most `token_budget` padded tokens, or one text."""
-        prefixed = [self.settings.prefix + text for text in texts]
-        ids = self.tokenizer(prefixed, truncation=True, max_length=self.settings.max_tokens)["input_ids"] if texts else []
+        ids = self._token_ids([self.settings.prefix + text for text in texts], special=True)
         vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
         for batch in token_batches(ids, token_budget):
-            padded = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(self.device)
-            hidden = self.model(**padded).last_hidden_state  # (B, L, D)
-            pooled = pool(hidden.float(), padded["attention_mask"], self.settings.pooling)
+            padded = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, padding_side="right")
+            inputs = {name: torch.tensor(rows, device=self.device) for name, rows in padded.items()}  # (B, L)
+            hidden = self.model(**inputs).last_hidden_state  # (B, L, D)
+            pooled = pool(hidden.float(), inputs["attention_mask"], self.settings.pooling)  # (B, D)
             vectors[batch] = F.normalize(pooled, dim=-1).cpu().numpy()
-        tokens, unknown = self._count(texts)
-        return Encoded(vectors, tokens, unknown)
+        own = self._token_ids(texts, special=False)
+        tokens = np.array([len(one) for one in own], dtype=np.int32)
+        unknown = np.array([one.count(self.tokenizer.unk_token_id) for one in own], dtype=np.int32)
+        return Encoded(vectors, tokens, (unknown / np.maximum(tokens, 1)).astype(np.float32))
 
-    def _count(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        limit = self.settings.max_tokens
-        ids = self.tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=limit)["input_ids"] if texts else []
-        tokens = np.array([len(one) for one in ids], dtype=np.int32)
-        unknown = np.array([one.count(self.tokenizer.unk_token_id) for one in ids], dtype=np.float32)
-        return tokens, unknown / np.maximum(tokens, 1)
+    def _token_ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+        """Ids of each text, cut at max_tokens, not padded."""
+        if not texts:
+            return []
+        how = {"truncation": True, "max_length": self.settings.max_tokens, "padding": False}
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special, **how)["input_ids"]
+        return ids
 
 
 def token_batches(ids: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
-    """Places of the texts, in batches of nearly one length that pad to at most `token_budget` tokens."""
-    order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), tuple(ids[i])))  # longest first: memory shows at once
+    """Places of the texts, in batches of nearly one length that pad to at most `token_budget` tokens.
+
+    Longest first, so that too little memory shows at once; texts of one length in order of their ids, so that the
+    batches do not follow from the order the texts came in.
+    """
+    order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), tuple(ids[i])))
     start = 0
     while start < len(order):
         size = max(token_budget // max(len(ids[order[start]]), 1), 1)
@@ -80,7 +108,7 @@ def token_batches(ids: Sequence[Sequence[int]], token_budget: int) -> Iterator[l
 
 
 def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """hidden (B, L, D), mask (B, L) -> (B, D): the mean over the tokens, or the first token."""
+    """hidden (B, L, D), mask (B, L), padded on the right -> (B, D): the mean over the tokens, or the first token."""
     if how == "mean":
         weights = mask[..., None].to(hidden.dtype)  # (B, L, 1)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
@@ -91,7 +119,7 @@ def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
 
 @lru_cache(maxsize=2)
 def load_ad_encoder(folder: str, settings: EncoderConfig, device: str) -> AdEncoder:
-    """The encoder of a folder, loaded once per process, settings and device."""
+    """The encoder of a folder, loaded once per process, settings and device; the folder must not change meanwhile."""
     return AdEncoder(folder, settings, device)
 
 
@@ -100,20 +128,14 @@ def encoder_digest(folder: Path, settings: EncoderConfig) -> str:
     digest = hashlib.sha256()
     how = settings.model_dump_json(exclude={"centred"})  # stored vectors are uncentred
     digest.update(how.encode())
-    for file in _encoder_files(folder):
-        digest.update(f"\0{file.name}\0".encode() + file_digest(file).encode())
+    for file in encoder_files(folder):
+        digest.update(f"\0{file.name}\0".encode() + file_sha256(file).encode())
     return digest.hexdigest()
 
 
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file, as hex digits."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _encoder_files(folder: Path) -> list[Path]:
-    named = [folder / name for name in ("config.json", *TOKENIZER_FILES)]
-    return sorted([file for file in named if file.is_file()] + list(folder.glob("*.safetensors")))
+def encoder_files(folder: Path) -> list[Path]:
+    """The files of a Hugging Face folder that make the vectors, by name; never code, pickles or other exports."""
+    return sorted({file for pattern in ENCODER_FILES for file in folder.glob(pattern) if file.is_file()})
 
 
 def fetch_encoder(name: str, cache: Path) -> Path:
@@ -124,15 +146,17 @@ def fetch_encoder(name: str, cache: Path) -> Path:
     if Path(name).is_dir():
         return checked_encoder(Path(name))
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"encoder {name}: no such folder. Expected a Hugging Face folder or a hub id such as org/model.")
+        raise ModelError(
+            f"encoder {name}: no such folder. Expected one, or a hub id such as org/model. Check the path."
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        folder = snapshot_download(name, cache_dir=cache, allow_patterns=HUB_PATTERNS)
+        folder = snapshot_download(name, cache_dir=cache, allow_patterns=list(ENCODER_FILES), ignore_patterns=["*/*"])
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelError(f"encoder {name}: neither a folder nor a model on the hub. Check the name.") from error
-    except Exception as error:  # the hub's client has many, for one cause
+    except Exception as error:  # the hub's client and the ones below it have many, for one cause
         raise TryAgainError(
             f"encoder {name}: is no folder here, and the hub does not answer ({type(error).__name__}). Give a local "
             "folder, or --embedded minilm or multilingual."
@@ -141,12 +165,14 @@ def fetch_encoder(name: str, cache: Path) -> Path:
 
 
 def checked_encoder(folder: Path) -> Path:
-    """The folder, if it holds config.json, a tokenizer and safetensors weights. Raises ModelError naming what it lacks."""
+    """The folder, if it has config.json, tokenizer.json and safetensors. Raises ModelError naming what it lacks."""
     lacks = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     if not list(folder.glob("*.safetensors")):
-        lacks.append("*.safetensors (pickled weights are not read: save the model with safe_serialization)")
+        pickles = ", ".join(sorted(file.name for file in folder.glob("*.bin")))
+        lacks.append(f"*.safetensors (the pickled {pickles} is not read)" if pickles else "*.safetensors")
     if lacks:
-        raise ModelError(f"encoder {folder}: lacks {', '.join(lacks)}. Expected a folder written by save_pretrained.")
+        raise ModelError(
+            f"encoder {folder}: lacks {', '.join(lacks)}, expected a folder with config.json, tokenizer.json and "
+            "*.safetensors. Write it with save_pretrained of a recent transformers."
+        )
     return folder
-
-

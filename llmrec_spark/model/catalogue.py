@@ -35,7 +35,7 @@ class Catalogue:
     @property
     def live_ids(self) -> np.ndarray:
         """ad_id of each live ad, (A,) object."""
-        return self.ad_ids[self.live]
+        return np.asarray(self.ad_ids[self.live])
 
     def save(self, folder: Path) -> None:
         """Writes one .npy file per array and the ids as JSON."""
@@ -107,7 +107,7 @@ def build_catalogue(
     words: list[list[str]] = [[] for _ in range(len(table))]
     for item, keywords in zip(entries["item"], entries["keywords"], strict=True):
         words[item].extend(keywords)
-    has_text = (table >= 0).any(axis=1)
+    has_text = np.asarray((table >= 0).any(axis=1))
     behaved_items = np.concatenate([items.get_indexer(sorted(behaved)), len(ads) + np.arange(len(hashes))])
     return Catalogue(
         ad_ids=ads,
@@ -123,7 +123,7 @@ def build_catalogue(
 def centred_vectors(texts: pd.DataFrame, vectors: pd.Series, centre: Mapping[str, np.ndarray] | None) -> np.ndarray:
     """Vectors of (field, text_hash) rows, (n, D) float32: less the mean of their field, of unit length again."""
     if not len(texts):
-        return np.zeros((0, 1), dtype=np.float32)
+        return np.zeros((1, 1), dtype=np.float32)  # a row that no field names, so that every item can be compared
     stacked = np.frombuffer(b"".join(vectors.loc[texts["text_hash"]]), dtype="<f4").reshape(len(texts), -1)
     if centre is None:
         return stacked

@@ -1,33 +1,35 @@
 """A model is one folder that cannot be changed unnoticed.
 
-    config.json            ModelConfig
-    encoder/               a Hugging Face folder: safetensors, tokenizer
-    centre.safetensors     the mean vector of each text field; only of a centred encoder
-    keywords.json          number of ads, and in how many of them each keyword stood
-    MANIFEST.json          SHA-256 of every file, and golden vectors
+config.json            ModelConfig
+encoder/               a Hugging Face folder: safetensors, tokenizer
+centre.safetensors     the mean vector of each text field; only of a centred encoder
+keywords.json          number of ads, and in how many of them each keyword stood
+MANIFEST.json          SHA-256 of every file, and golden vectors
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError
-from llmrec_spark.model.ad_encoder import file_digest, load_ad_encoder
+from llmrec_spark.model.whole_folder import file_sha256, whole_folder
 
 MANIFEST = "MANIFEST.json"
 GOLDEN_TEXTS = ("running shoes for men, light and breathable", "运动跑鞋男 透气 轻便", "noise cancelling headphones")
 GOLDEN_COSINE = 0.999
+GOLDEN_BUDGET = 1_024  # padded tokens of a batch
 REGISTER_AGAIN = "Register the model again with jobs/register_model.py, or restore the file."
 
 
@@ -65,23 +67,33 @@ def write_model(
     documents: int,
     document_frequency: Mapping[str, int],
 ) -> str:
-    """Writes a model folder, whole or not at all, and returns its digest. Raises ModelError where there is one."""
+    """Writes a model folder, whole or not at all, and returns its digest. Raises ModelError where there is one.
+
+    The encoder's files are hard links where the file system allows it: change none of them in place afterwards.
+    """
+    from llmrec_spark.model.ad_encoder import encoder_digest, encoder_files  # here: opening a model needs no torch
+
     if folder.exists():
-        raise ModelError(f"model {folder}: exists already. Give another folder.")
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    scratch.mkdir(parents=True)
-    try:
-        shutil.copytree(encoder_folder, scratch / "encoder")
-        (scratch / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+        raise ModelError(f"model {folder}: exists already, expected no such folder. Give another folder.")
+    _check_centre(folder, config, centre)
+    if (found := encoder_digest(encoder_folder, config.encoder)) != config.encoder_digest:
+        raise ModelError(
+            f"model {folder}: the encoder in {encoder_folder} has digest {found[:16]}, expected "
+            f"{config.encoder_digest[:16]}, which the vectors were made with. Encode the ads again."
+        )
+    with whole_folder(folder) as new:
+        (new / "encoder").mkdir()
+        for file in encoder_files(encoder_folder):
+            _link(file.resolve(), new / "encoder" / file.name)
+        (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
         if centre is not None:
-            save_file({name: np.ascontiguousarray(mean) for name, mean in centre.items()}, scratch / "centre.safetensors")
+            means = {field: np.ascontiguousarray(mean, dtype=np.float32) for field, mean in centre.items()}
+            save_file(means, new / "centre.safetensors")
+            (new / "centre.safetensors").chmod(0o644)  # safetensors lets only the owner read
         keywords = {"documents": documents, "document_frequency": dict(sorted(document_frequency.items()))}
-        (scratch / "keywords.json").write_text(json.dumps(keywords, ensure_ascii=False), encoding="utf-8")
-        manifest = {"files": _digests(scratch), "golden": _golden(scratch, config.encoder)}
-        (scratch / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-        scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        (new / "keywords.json").write_text(json.dumps(keywords, ensure_ascii=False), encoding="utf-8")
+        manifest = {"files": _digests(new), "golden": _golden(encoder_folder, config)}
+        (new / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
     return model_digest(folder)
 
 
@@ -90,55 +102,88 @@ def open_model(folder: Path) -> Model:
     try:
         config = ModelConfig.model_validate_json((folder / "config.json").read_bytes())
         keywords = json.loads((folder / "keywords.json").read_bytes())
-    except (OSError, ValueError, ValidationError) as error:
-        raise ModelError(f"model {folder}: cannot be opened ({str(error).splitlines()[0]}). {REGISTER_AGAIN}") from error
-    centre = load_file(folder / "centre.safetensors") if config.centred else None
-    return Model(
-        folder, config, centre, keywords["documents"], keywords["document_frequency"], model_digest(folder)
-    )
+        documents, frequency = keywords["documents"], keywords["document_frequency"]
+        centre = load_file(folder / "centre.safetensors") if config.centred else None
+        digest = model_digest(folder)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"model {folder}: cannot be opened ({reason}). {REGISTER_AGAIN}") from error
+    _check_centre(folder, config, centre)
+    return Model(folder, config, centre, documents, frequency, digest)
 
 
 def model_digest(folder: Path) -> str:
     """SHA-256 of the manifest, which holds the SHA-256 of every file."""
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    return file_sha256(folder / MANIFEST)
 
 
 def verify_model(folder: Path) -> str:
-    """The digest of a model whose every file is the one its manifest names. Raises ModelError naming the first other."""
-    try:
-        expected = json.loads((folder / MANIFEST).read_bytes())["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model {folder}: {MANIFEST} cannot be read ({error}). {REGISTER_AGAIN}") from error
+    """The digest of a model whose every file is the one its manifest names.
+
+    Raises ModelError naming the first file that is missing, changed or one too many.
+    """
+    expected = _manifest(folder)["files"]
     found = _digests(folder)
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             was, now = expected.get(name, "no such file"), found.get(name, "no such file")
-            raise ModelError(f"model {folder}: {name} is {now[:16]}, expected {was[:16]} (SHA-256). {REGISTER_AGAIN}")
+            raise ModelError(f"model {folder}: {name}: SHA-256 {now[:16]}, expected {was[:16]}. {REGISTER_AGAIN}")
     return model_digest(folder)
 
 
 def verify_golden(folder: Path, device: str) -> None:
     """Raises ModelError where the encoder gives other vectors on this device than on the one that wrote the model."""
-    golden = json.loads((folder / MANIFEST).read_bytes())["golden"]
+    from llmrec_spark.model.ad_encoder import load_ad_encoder
+
+    golden = _manifest(folder)["golden"]
     encoder = load_ad_encoder(str(folder / "encoder"), open_model(folder).config.encoder, device)
-    vectors = encoder.encode([entry["text"] for entry in golden], 1_024).vectors
+    vectors = encoder.encode([entry["text"] for entry in golden], GOLDEN_BUDGET).vectors
     for entry, vector in zip(golden, vectors, strict=True):
         cosine = float(vector @ np.array(entry["vector"], dtype=np.float32))
-        if cosine < GOLDEN_COSINE:
+        if not cosine >= GOLDEN_COSINE:  # NaN too
             raise ModelError(
-                f"model {folder}: {entry['text']!r} encoded on {device} has cosine {cosine:.4f} with its golden vector, "
-                f"expected {GOLDEN_COSINE} or more. Check the versions of torch and transformers."
+                f"model {folder}: {entry['text']!r} encoded on {device} has cosine {cosine:.4f} with its golden "
+                f"vector, expected {GOLDEN_COSINE} or more. Check the versions of torch and transformers."
             )
 
 
-def _golden(folder: Path, settings: EncoderConfig) -> list[dict[str, object]]:
-    vectors = load_ad_encoder(str(folder / "encoder"), settings, "cpu").encode(GOLDEN_TEXTS, 1_024).vectors
+def _golden(encoder_folder: Path, config: ModelConfig) -> list[dict[str, object]]:
+    from llmrec_spark.model.ad_encoder import AdEncoder
+
+    encoder = AdEncoder(str(encoder_folder), config.encoder, "cpu")  # not cached: it is used once
+    vectors = encoder.encode(GOLDEN_TEXTS, GOLDEN_BUDGET).vectors
+    if vectors.shape[1] != config.width:
+        raise ModelError(f"encoder {encoder_folder}: width {vectors.shape[1]}, expected {config.width} (ModelConfig).")
     return [
         {"text": text, "vector": [round(float(x), 5) for x in vector]}
         for text, vector in zip(GOLDEN_TEXTS, vectors, strict=True)
     ]
 
 
+def _check_centre(folder: Path, config: ModelConfig, centre: Mapping[str, np.ndarray] | None) -> None:
+    """Raises ModelError unless a centred model, and no other, has mean vectors, all of the model's width."""
+    if config.centred != (centre is not None):
+        raise ModelError(f"model {folder}: centred is {config.centred}, yet mean vectors: {centre is not None}.")
+    for field, mean in (centre or {}).items():
+        if mean.shape != (config.width,):
+            raise ModelError(f"model {folder}: centre of {field}: shape {mean.shape}, expected ({config.width},).")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return {"files": dict(manifest["files"]), "golden": list(manifest["golden"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"model {folder}: {MANIFEST} cannot be read ({error}). {REGISTER_AGAIN}") from error
+
+
 def _digests(folder: Path) -> dict[str, str]:
     files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / MANIFEST)
-    return {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
+    return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -146,7 +146,7 @@ def _read_e5(path: Path) -> _E5File:
         raise ValueError(f"{path}: starts with {data[:4]!r}, expected {_MAGIC!r}")
     at = 4
 
-    def take(layout: str) -> tuple:
+    def take(layout: str) -> tuple[Any, ...]:
         nonlocal at
         values = struct.unpack_from("<" + layout, data, at)
         at += struct.calcsize("<" + layout)
@@ -171,8 +171,8 @@ def _read_e5(path: Path) -> _E5File:
         name, kind, values, start, _ = take(f"{length}sBIQQ")
         dtype, items = (_Q4_BLOCK, values // _BLOCK) if kind == 1 else (np.dtype("<f4"), values)
         tensors[name.decode()] = np.frombuffer(data, dtype, items, start)
-    named = list(zip(pieces, scores, strict=True))
-    return _E5File(width, layers, heads, inner, vocabulary, positions, types, round(epsilon, 15), named, tensors)
+    scored = list(zip(pieces, scores, strict=True))
+    return _E5File(width, layers, heads, inner, vocabulary, positions, types, round(epsilon, 15), scored, tensors)
 
 
 def _dequantised(flat: np.ndarray) -> np.ndarray:
@@ -192,7 +192,7 @@ def _bert_name(name: str) -> str:
     """`l3.aln.w` -> `encoder.layer.3.attention.output.LayerNorm.weight`."""
     if name in _EMBEDDINGS:
         return _EMBEDDINGS[name]
-    layer, part, kind = name.split(".")
+    layer, part, kind = name.split(".")  # l3, aln, w
     return f"encoder.layer.{layer[1:]}.{_LAYER_PARTS[part]}.{'weight' if kind == 'w' else 'bias'}"
 
 
@@ -238,9 +238,7 @@ def _unigram_tokenizer(pieces: list[tuple[str, float]]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     ends = [(token, ids[token]) for token in ("<s>", "</s>")]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=ends
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
     special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     return tokenizer

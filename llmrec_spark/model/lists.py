@@ -14,7 +14,7 @@ from llmrec_spark.model.match import Parameters, match_pairs
 from llmrec_spark.model.ranker import MIN_SIGMA, fill_lists
 from llmrec_spark.model.reasons import Reason, list_reasons
 
-COLUMNS = ("ad_id", "score", "log_odds", "match", "rate", "lift")
+FIGURES = ("score", "log_odds", "match", "rate", "lift")
 GROUPS = ("advertiser", "category", "duplicate")
 
 
@@ -39,14 +39,14 @@ class ListMaker:
         self.caps = (ranking.max_per_advertiser, ranking.max_per_category, duplicates)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
-        """user_id, ads (list of structs, best first), a history each -> the rows of the lists."""
-        rows, lengths = flatten(batch["ads"])
-        table = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *GROUPS, "order"])
+        """user_id, arrays of ads and their figures, best first, and a history each -> the rows of the lists."""
+        ad_ids, lengths = flatten(batch["listed"])
+        table = pd.DataFrame({"ad_id": ad_ids, **{name: flatten(batch[name])[0].astype(float) for name in FIGURES}})
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        groups = [pd.factorize(table[name])[0].astype(np.int64) for name in GROUPS]  # -1 for NULL
+        groups = [pd.factorize(flatten(batch[name])[0])[0].astype(np.int64) for name in GROUPS]  # -1 for NULL
         taken = fill_lists(offsets, groups, self.caps, self.length)
         user = np.repeat(np.arange(len(batch)), lengths)[taken]
-        lists = table.loc[taken, list(COLUMNS)].reset_index(drop=True)
+        lists = table[taken].reset_index(drop=True)
         first = np.searchsorted(user, np.arange(len(batch)))
         histories = encode_histories(batch, self.catalogue)
         is_personal = np.diff(histories.offsets) > 0

@@ -76,7 +76,7 @@ def pair_parts(catalogue: Catalogue, rows: np.ndarray, ads: np.ndarray, paramete
 
 @lru_cache(maxsize=1)
 def block_tables(folder: str, block: int, block_ads: int, parameters: Parameters, device: str) -> Tensor:
-    """[C E | E] of a block of live ads, (G, 2 B) float32, for the catalogue in `folder`; cached, a task keeps to one."""
+    """[C E | E] of a block of live ads, (G, 2 B) float32, of the catalogue in `folder`; cached: a task keeps to one."""
     catalogue = open_catalogue(folder)
     ads = catalogue.live[block * block_ads : (block + 1) * block_ads]
     tables = torch.empty(len(catalogue.behaviours), 2 * len(ads), device=device)

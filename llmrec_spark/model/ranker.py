@@ -27,27 +27,25 @@ class Scores(NamedTuple):
     score: np.ndarray
 
 
-def untrained_scores(match: np.ndarray, figures: AdFigures, *, beta: float, by_match: bool) -> Scores:
+def untrained_scores(match: np.ndarray, figures: AdFigures, *, beta: float, by_match: np.ndarray) -> Scores:
     """lift = (match - background) / sigma, log_odds = logit(rate) + beta lift, for match (U, A) with NaN for none.
 
-    Lift is 0 without a match. A list is ordered by log_odds, or by_match; a user without any match always by log_odds.
+    Lift is 0 without a match. Lists are ordered by log_odds, those of users in by_match (U,) bool by match.
     """
     if figures.sigma >= MIN_SIGMA:  # false for NaN too
         lift = np.nan_to_num((match - figures.background) / figures.sigma, nan=0.0)
     else:
         lift = np.zeros_like(match)
     log_odds = np.log(figures.rate / (1.0 - figures.rate)) + beta * lift
-    if not by_match:
-        return Scores(lift, log_odds, log_odds)
-    is_cold = np.isnan(match).all(axis=1, keepdims=True)
-    return Scores(lift, log_odds, np.where(is_cold, log_odds, match))
+    return Scores(lift, log_odds, np.where(by_match[:, None], match, log_odds))
 
 
 def significant(values: np.ndarray) -> np.ndarray:
     """Rounded to 6 significant digits, half to even."""
     size = np.abs(values)
-    unit = 10.0 ** (np.floor(np.log10(np.where(size > 0, size, 1.0))) - 5.0)
-    return np.where(size > 0, np.round(values / unit) * unit, 0.0)
+    digits = 5.0 - np.floor(np.log10(np.where(size > 0, size, 1.0)))  # after the point
+    up, down = 10.0 ** np.maximum(digits, 0.0), 10.0 ** np.maximum(-digits, 0.0)  # whole: 1e-5 has no exact double
+    return np.asarray(np.round(values * up / down) / up * down)
 
 
 def keep_best(scores: Scores, shown: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:

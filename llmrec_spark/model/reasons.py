@@ -36,18 +36,21 @@ def list_reasons(
     """
     if not len(terms) or not scale:
         return [[Reason(None, None, OTHER, float(total))] for total in log_odds]
-    groups: dict[tuple[str | None, str], int] = {}
-    group = np.array([groups.setdefault(pair, len(groups)) for pair in zip(ad_ids, event_types, strict=True)])
+    pairs = sorted(zip(ad_ids, event_types, strict=True), key=lambda pair: (pair[0] or "", pair[1]))
+    groups = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}  # sorted: settles equal parts
+    group = np.array([groups[pair] for pair in zip(ad_ids, event_types, strict=True)])
     sums = np.zeros((len(groups), *terms.shape[1:]))
     np.add.at(sums, group, terms * scale)
-    names = [(ad_id, kind, field) for ad_id, kind in groups for field in (*fields, KEYWORDS)]
-    flat = sums.reshape(len(names), -1)  # (groups x (N + 1), K)
-    by_name = sorted(range(len(names)), key=lambda i: tuple(part or "" for part in names[i]))  # order of equal parts
+    flat = sums.reshape(-1, sums.shape[-1])  # (groups x (N + 1), K)
+    largest = np.argsort(-np.abs(flat), axis=0, kind="stable")[:STORED]  # (5, K)
+    named, parts = list(groups), (*fields, KEYWORDS)
     reasons = []
     for ad, total in enumerate(log_odds):
-        column = flat[by_name, ad]
-        largest = np.argsort(-np.abs(column), kind="stable")[:STORED]
-        stored = [Reason(*names[by_name[i]], float(column[i])) for i in largest if column[i] != 0.0]
+        stored = []
+        for place in largest[:, ad].tolist():
+            (ad_id, event_type), part = named[place // len(parts)], parts[place % len(parts)]
+            if flat[place, ad] != 0.0:
+                stored.append(Reason(ad_id, event_type, part, float(flat[place, ad])))
         rest = float(total) - sum(reason.contribution for reason in stored)
         reasons.append([*stored, Reason(None, None, OTHER, rest)])
     return reasons

@@ -27,10 +27,11 @@ class LiveAds:
         self.background = figures["background"].to_numpy(dtype=np.float64)
         self.sigma = float(figures["sigma"].iloc[0]) if len(figures) else float("nan")
 
-    def score(self, matched: np.ndarray, ads: np.ndarray) -> Scores:
-        """Scores of match (U, n) for the live ads `ads` (n,)."""
+    def score(self, matched: np.ndarray, ads: np.ndarray, has_history: np.ndarray) -> Scores:
+        """Scores of match (U, n) for the live ads `ads` (n,); has_history (U,) bool, without it rates decide."""
         figures = AdFigures(self.rate[ads], self.background[ads], self.sigma)
-        return untrained_scores(matched, figures, beta=self.match.beta, by_match=self.match.form == "uniform")
+        by_match = has_history & (self.match.form == "uniform")
+        return untrained_scores(matched, figures, beta=self.match.beta, by_match=by_match)
 
     def rows(
         self, users: pd.Series, ads: np.ndarray, matched: np.ndarray, lift: np.ndarray, score: np.ndarray
@@ -50,14 +51,14 @@ class LiveAds:
 
 
 def score_block(live: LiveAds, requests: pd.DataFrame, block: int, keep: int | None) -> pd.DataFrame:
-    """The best `keep` of a block for each user, excluded ads left out; or (None) each user's candidates in the block."""
+    """The best `keep` of a block for each user, without excluded ads; or (None) the user's candidates in the block."""
     size = live.match.block_ads
     ads = np.arange(block * size, min((block + 1) * size, len(live.index)))
     has_text = (live.catalogue.fields[live.catalogue.live[ads]] >= 0).any(axis=1)
     tables = block_tables(live.folder, block, size, live.parameters, live.device)
     histories = encode_histories(requests, live.catalogue)
     matched = match_block(tables, histories, has_text, live.parameters)  # (U, B)
-    scores = live.score(matched, ads)
+    scores = live.score(matched, ads, np.diff(histories.offsets) > 0)
     if keep is None:
         users, columns = _listed(live, requests["candidates"], ads)
     else:
@@ -76,7 +77,7 @@ def score_candidates(live: LiveAds, requests: pd.DataFrame) -> pd.DataFrame:
         ads = live.index.get_indexer(candidates)
         items = live.catalogue.live[ads]
         matched = match_pairs(live.catalogue, histories, user, items, live.parameters, live.device).match[None, :]
-        scores = live.score(matched, ads)
+        scores = live.score(matched, ads, np.diff(histories.offsets[user : user + 2]) > 0)
         users = requests["user_id"].iloc[np.full(len(ads), user)]
         found.append(live.rows(users, ads, matched[0], scores.lift[0], scores.score[0]))
     return pd.concat(found, ignore_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def match_rows(model: Model, encoder: AdEncoder, rows: Sequence[tuple[Sequence[A
     histories = encode_histories(
         pd.DataFrame(
             {
-                "ad_ids": [names[start:end] for start, end in zip(starts, starts[1:], strict=False)],
+                "ad_ids": [names[start:end] for start, end in pairwise(starts)],
                 "query_hashes": [[None] * length for length in lengths],
                 "log_priors": [[0.0] * length for length in lengths],
             }

@@ -1,0 +1,126 @@
+"""Published lists in words: what a user did before, what is shown, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import Config
+from llmrec_spark.daily_inputs import read_inputs
+from llmrec_spark.daily_publishing import published_run
+from llmrec_spark.errors import DataError
+from llmrec_spark.runs import say
+from llmrec_spark.sequences import queries
+from llmrec_spark.storage import Storage
+from llmrec_spark.tables import AD_TEXTS, RECOMMENDATIONS, SEQUENCES
+
+HAN = r"[\u4e00-\u9fff]"
+VERBS = {
+    "click": "clicked",
+    "cart": "put in the cart",
+    "purchase": "bought",
+    "view": "viewed",
+    "search": "searched for",
+}
+SHOWN_BEHAVIOURS, SHOWN_REASONS, SHOWN_WORDS = 8, 2, 4
+
+
+def example_users(sequences: DataFrame, ad_texts: DataFrame, lists: DataFrame) -> list[str]:
+    """Three users to look at: the first with a Chinese history, the first other one with a history, the first without.
+
+    First is by user_id, among those with at least 5 behaviours.
+    """
+    titles = ad_texts.where("field = 'title'").select("ad_id", F.col("text").rlike(HAN).alias("han"))
+    of_users = (
+        sequences.where(F.size("ad_ids") >= 5)
+        .select("user_id", F.explode("ad_ids").alias("ad_id"))
+        .join(titles, on="ad_id", how="inner")
+        .groupBy("user_id")
+        .agg(F.avg(F.col("han").cast("double")).alias("han"))
+    )
+    [firsts] = of_users.agg(
+        F.min(F.when(F.col("han") < 0.1, F.col("user_id"))).alias("other"),
+        F.min(F.when(F.col("han") > 0.6, F.col("user_id"))).alias("chinese"),
+    ).collect()
+    [new] = lists.where("source = 'cold_start'").agg(F.min("user_id").alias("user_id")).collect()
+    return [user for user in (firsts.other, firsts.chinese, new.user_id) if user is not None]
+
+
+def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[str], length: int) -> None:
+    """Prints the published lists of these users, or of three example users, with reasons in words.
+
+    Raises DataError where the day is not published or a user has no list.
+    """
+    run = published_run(storage, day)
+    if run is None:
+        raise DataError(f"recommendations: {day} is not published. Run jobs/score_daily.py --date {day} first.")
+    lists = storage.read(RECOMMENDATIONS).where(F.col("run_date") == F.lit(str(day)).cast("date"))
+    sequences, texts = storage.read_run(SEQUENCES, run.run_id), storage.read_run(AD_TEXTS, run.run_id)
+    chosen = list(users) or example_users(sequences, texts, lists)
+    rows = lists.where(F.col("user_id").isin(chosen) & (F.col("rank") <= length)).orderBy("user_id", "rank").collect()
+    histories = {row.user_id: row for row in sequences.where(F.col("user_id").isin(chosen)).collect()}
+    words = _Words(storage, config, texts, list(histories.values()), rows)
+    for user in chosen:
+        of_user = [row for row in rows if row.user_id == user]
+        if not of_user:
+            raise DataError(f"recommendations: user {user} has no list on {day}.")
+        _show_user(user, histories.get(user), of_user, words)
+
+
+class _Words:
+    """Titles, queries and keywords of what is printed, and of nothing else."""
+
+    def __init__(
+        self, storage: Storage, config: Config, texts: DataFrame, histories: Sequence[Row], rows: Sequence[Row]
+    ) -> None:
+        ads = {ad for row in histories for ad in row.ad_ids if ad} | {row.ad_id for row in rows}
+        found = texts.where(F.col("ad_id").isin(sorted(ads))).collect()
+        self.title = {row.ad_id: row.text for row in found if row.field == "title"}
+        self.keywords: dict[str, set[str]] = {}
+        for row in found:
+            self.keywords.setdefault(row.ad_id, set()).update(row.keywords)
+        asked = sorted({one for row in histories for one in row.query_hashes if one})
+        events = read_inputs(storage, config).tables["events"]
+        of_log = queries(events, searches=config.events.searches).where(F.col("query_hash").isin(asked))
+        self.query = {row.query_hash: row.text for row in of_log.collect()}
+
+    def of_behaviour(self, ad_id: str | None, query_hash: str | None) -> str:
+        """What a behaviour was about, quoted."""
+        text = self.query.get(query_hash or "") if ad_id is None else self.title.get(ad_id, ad_id)
+        return f"“{text}”"
+
+    def shared(self, one: str, other: str) -> list[str]:
+        """Keywords that two ads share, longest first."""
+        both = self.keywords.get(one, set()) & self.keywords.get(other, set())
+        return sorted(both, key=lambda word: (-len(word), word))[:SHOWN_WORDS]
+
+
+def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: _Words) -> None:
+    say(f"\n── user {user}, {rows[0].source} " + "─" * 60)
+    behaviours = (
+        [] if history is None else list(zip(history.event_types, history.ad_ids, history.query_hashes, strict=True))
+    )
+    say("did before (latest first):" if behaviours else "did before: nothing that counts yet")
+    for kind, ad_id, query_hash in behaviours[: -SHOWN_BEHAVIOURS - 1 : -1]:
+        say(f"    {VERBS.get(kind, kind)} {words.of_behaviour(ad_id, query_hash)}")
+    say("is shown:")
+    for row in rows:
+        say(f"{row['rank']:>3}. {words.title.get(row.ad_id, row.ad_id)}   [score {row.score:.2f}, {row.source}]")
+        say(f"       {reasons_in_words(row, words)}")
+
+
+def reasons_in_words(row: Row, words: _Words) -> str:
+    """The largest reasons of a row: the behaviours behind them, the text field, and the keywords shared."""
+    parts = []
+    for reason in [reason for reason in row.reasons if reason.field != "other"][:SHOWN_REASONS]:
+        did = VERBS.get(reason.event_type, reason.event_type)
+        what = "something like it" if reason.ad_id is None else words.of_behaviour(reason.ad_id, None)
+        because = "because you" if reason.contribution > 0 else "although you"
+        how = f"its {reason.field}"
+        if reason.field == "keywords" and reason.ad_id is not None:
+            how = f"shared words: {', '.join(words.shared(reason.ad_id, row.ad_id)) or 'none'}"
+        parts.append(f"{because} {did} {what} ({how}, {reason.contribution:+.2f})")
+    return "; ".join(parts) or f"because people click it: rate {row.rate:.3f}"

@@ -1,0 +1,83 @@
+"""The whole job on a dozen ads and users, through real spark-submit: the right rows, and always the same rows."""
+
+import json
+
+import pytest
+from pyspark.sql import functions as F
+
+from tests.jobs.conftest import GOLDEN, write_golden
+
+DAY = ("--config", "golden.yaml", "--date", "2026-03-01")
+TABLE = "local/golden/tables/recommendations"
+
+
+def published(spark, workspace) -> list[tuple]:
+    """The published day without what names the run: user, rank, ad, source, score."""
+    rows = spark.read.format("delta").load(str(workspace.folder / TABLE)).where("run_date = '2026-03-01'")
+    found = rows.orderBy("user_id", "rank").select("user_id", "rank", "ad_id", "source", F.col("score"))
+    return [tuple(row) for row in found.collect()]
+
+
+@pytest.fixture(scope="module")
+def first_day(spark, golden) -> list[tuple]:
+    """The rows of the first run."""
+    done = golden.submit("score_daily", *DAY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return published(spark, golden)
+
+
+def same_rows(found: list[tuple], expected: list[tuple]) -> None:
+    """Users, ranks, ads and sources equal, scores to 1e-5."""
+    assert [row[:4] for row in found] == [tuple(row[:4]) for row in expected]
+    assert [row[4] for row in found] == pytest.approx([row[4] for row in expected], abs=1e-5)
+
+
+def test_the_golden_day_has_the_expected_rows(first_day):
+    expected = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
+    same_rows([(*row[:4], row[4]) for row in first_day], [tuple(row) for row in expected])
+
+
+def test_a_reader_of_chinese_running_shoes_is_shown_running_shoes_in_either_language(first_day):
+    shown = [row[2] for row in first_day if row[0] == "reads_zh_running"]
+    assert set(shown[:2]) == {"run_zh_1", "run_zh_2"}
+    assert set(shown[2:]) == {"run_en_1", "run_en_2"}
+
+
+def test_what_a_user_hid_is_not_shown(first_day):
+    assert "dog_zh_1" not in [row[2] for row in first_day if row[0] == "hides_dogs"]
+
+
+def test_who_only_looked_gets_a_cold_start_list(first_day):
+    assert {row[3] for row in first_day if row[0] == "only_looked"} == {"cold_start"}
+
+
+@pytest.mark.parametrize(
+    ("conf", "env"),
+    [
+        ({}, {}),
+        ({"spark.master": "local[1]", "spark.sql.shuffle.partitions": "7"}, {}),
+        ({"spark.sql.session.timeZone": "America/Los_Angeles"}, {"TZ": "Asia/Shanghai"}),
+        ({"spark.master": "local-cluster[2,1,1024]"}, {}),
+    ],
+    ids=["rerun", "other partitions", "other time zones", "two executors"],
+)
+def test_computed_again_the_day_has_the_same_rows(spark, golden, first_day, conf, env):
+    done = golden.submit("score_daily", *DAY, "--force", "--recompute", conf=conf, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_rows(published(spark, golden), first_day)
+
+
+def test_shuffled_and_doubled_input_gives_the_same_rows(spark, golden, first_day):
+    write_golden(spark, golden.folder, shuffled=True)
+    done = golden.submit("score_daily", *DAY, "--force")
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_rows(published(spark, golden), first_day)
+    runs = spark.read.format("delta").load(str(golden.folder / "local/golden/tables/runs"))
+    counts = runs.orderBy(F.desc("updated_at")).first().counts
+    assert counts["events_refused: doubled event_id"] * 2 == counts["events_read"]
+
+
+def test_a_published_day_is_left_alone_without_force(golden, first_day):
+    done = golden.submit("score_daily", *DAY)
+    assert done.returncode == 0
+    assert "2026-03-01 is published already, by run" in done.stdout
