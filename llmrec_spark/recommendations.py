@@ -90,14 +90,14 @@ def refuse_bad_lists(run_id: str, found: dict[str, float], config: AuditConfig) 
     bounds = {"lists": found["lists"], "cold_share": found["cold_share"], "short_share": found["short_share"]}
     failed = [f"{name}: {count}" for name, count in found.items() if name not in bounds and count]
     if bounds["lists"] < config.min_users:
-        failed.append(f"lists: {bounds['lists']}, expected at least audit.min_users = {config.min_users}")
+        failed.append(f"audit.min_users: found {bounds['lists']} lists, expected {config.min_users} or more")
     if bounds["cold_share"] > config.max_cold_share:
         failed.append(
-            f"cold_share: {bounds['cold_share']:.3f}, expected at most {config.max_cold_share} (audit.max_cold_share)"
+            f"audit.max_cold_share: found {bounds['cold_share']:.3f}, expected {config.max_cold_share} or less"
         )
     if bounds["short_share"] > config.max_short_share:
         failed.append(
-            f"short_share: {bounds['short_share']:.3f}, expected at most {config.max_short_share} (audit.max_short_share)"
+            f"audit.max_short_share: found {bounds['short_share']:.3f}, expected {config.max_short_share} or less"
         )
     if failed:
         raise AuditError(f"rankings of run {run_id}: nothing was published; {'; '.join(failed)}.")

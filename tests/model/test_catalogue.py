@@ -56,6 +56,14 @@ def test_a_query_shares_the_vector_of_a_title_of_the_same_text(shop):
     assert catalogue.fields[3, 0] == catalogue.fields[1, 0]
 
 
+def test_the_order_of_the_rows_changes_no_array():
+    world = random_world(2)
+    turned = replace(world, ads=dict(reversed(world.ads.items())), queries=dict(reversed(world.queries.items())))
+    one, other = world.catalogue(), turned.catalogue()
+    for name in ("vectors", "fields", "behaviours", "live"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
 def test_a_text_of_two_fields_has_a_vector_for_each(shop):
     world = replace(shop, ads={"a": {"title": Text("t1"), "tags": Text("t1")}}, live=["a"], behaved=["a"])
     catalogue = world.catalogue()

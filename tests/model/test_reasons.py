@@ -98,6 +98,12 @@ def test_equal_parts_are_in_order_of_ad_and_type_whatever_the_history_s(order):
     assert [one[:2] for one in found[:-1]] == events
 
 
+def test_of_many_equal_parts_the_first_by_name_are_stored():
+    ad_ids = [f"{number * 7 % 40:02d}" for number in range(40)]
+    found = one_ad([[0.5, 0.0]] * 40, ad_ids, ["click"] * 40)
+    assert [one.ad_id for one in found[:-1]] == ["00", "01", "02", "03", "04"]
+
+
 def test_a_part_of_nothing_is_not_stored():
     assert len(one_ad([[0.0, 0.0]], ["a"], ["click"])) == 1
 
