@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable
 from datetime import date, timedelta
 
+from llmrec_spark import errors
 from llmrec_spark.errors import LlmrecError, TryAgainError, UsageError
 
 
@@ -64,6 +66,11 @@ def exit_with(job: Callable[[], None]) -> None:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from None
     except Exception as error:
+        worker = re.search(r"llmrec_spark\.errors\.(\w+): (.*)", str(error))  # raised on an executor
+        kind: type[LlmrecError] | None = getattr(errors, worker[1], None) if worker else None
+        if worker and kind is not None:
+            print(f"{worker[1]}: {worker[2]}", file=sys.stderr, flush=True)
+            raise SystemExit(kind.exit_code) from None
         if "ConcurrentAppendException" in str(error) or "ConcurrentModification" in type(error).__name__:
             print(f"TryAgainError: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
             raise SystemExit(TryAgainError.exit_code) from None

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -115,7 +115,7 @@ class TextConfig(Section):
     """`text:` what an encoder reads of an ad."""
 
     fields: tuple[TextField, ...] = ("title", "description", "tags", "category")
-    separators: dict[TextField, str] = {}  # for list fields that are text: tags: "|"
+    separators: dict[TextField, Annotated[str, Field(min_length=1)]] = {}  # for list fields that are text: tags: "|"
     max_characters: int = Field(2_000, ge=1)  # of a field; the rest is cut and counted
     max_unknown_share: float = Field(0.3, ge=0, le=1)  # warn when more of the tokens are unknown to the encoder
 
@@ -237,9 +237,13 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: expected key=value, such as match.beta=0.5.")
     *sections, last = key.split(".")
     place = values
+    model: Any = Config
     for section in sections:
-        if place.get(section) is None:
-            place[section] = {}
+        field = getattr(model, "model_fields", {}).get(section)
+        if place.get(section) is None:  # one entry of a mapping changes that entry, not the others
+            default = None if field is None else field.get_default(call_default_factory=True)
+            place[section] = dict(default) if isinstance(default, dict) else {}
+        model = None if field is None else field.annotation
         place = place[section]
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: {section} is a value, not a section.{_nearest(key)}")

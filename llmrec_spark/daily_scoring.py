@@ -202,7 +202,8 @@ def _catalogue(
             storage,
             day.config,
             to_read,
-            encoder=day.model.folder / "encoder",
+            encoder=day.model.folder,
+            golden=True,
             settings=model.encoder,
             digest=model.encoder_digest,
         )
@@ -226,7 +227,7 @@ def _catalogue(
         behaved=behaved,
         fields=model.fields,
     )
-    return share_folder(storage.spark, folder)
+    return share_folder(storage.spark, folder, folder.name)
 
 
 def _backgrounds(day: Day, behaviours: DataFrame, catalogue: str) -> DataFrame:

@@ -18,9 +18,10 @@ SCHEMA = "user_id string, ad_id string, match double, background double, rate do
 
 def significant(value: Column) -> Column:
     """A double rounded to 6 significant digits, so that the last bits of a sum cannot change an order."""
-    size = F.abs(value)
-    unit = F.pow(F.lit(10.0), F.floor(F.log10(size)) - 5.0)
-    return F.when(size > 0, F.rint(value / unit) * unit).otherwise(value)  # 0 and NULL as they are
+    digits = F.lit(5.0) - F.floor(F.log10(F.abs(value)))  # after the point
+    up = F.pow(F.lit(10.0), F.greatest(digits, F.lit(0.0)))  # whole: 1e-5 has no exact double
+    down = F.pow(F.lit(10.0), F.greatest(-digits, F.lit(0.0)))
+    return F.when(value != 0, F.rint(value * up / down) / up * down).otherwise(value)  # 0 and NULL as they are
 
 
 def order_of(score: Column, log_odds: Column, ad_id: Column) -> Column:

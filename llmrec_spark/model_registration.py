@@ -56,7 +56,7 @@ def write_model_of_ads(
             f"inputs.ads ({pinned.where}): no ad has a text in {list(config.text.fields)}. Check the column map."
         )
     digest = encoder_digest(encoder, settings)
-    encode_missing(storage, config, texts, encoder=encoder, settings=settings, digest=digest)
+    encode_missing(storage, config, texts, encoder=encoder, golden=False, settings=settings, digest=digest)
     vectors = storage.read(TEXT_VECTORS).where(f"encoder_digest = '{digest}'")
     means = field_means(texts, vectors)
     frequency = {row.keyword: row.ads for row in texts_stage.document_frequency(texts).collect()}
@@ -90,16 +90,27 @@ def write_model_of_ads(
 
 
 def encode_missing(
-    storage: Storage, config: Config, texts: DataFrame, *, encoder: Path, settings: EncoderConfig, digest: str
+    storage: Storage,
+    config: Config,
+    texts: DataFrame,
+    *,
+    encoder: Path,
+    golden: bool,
+    settings: EncoderConfig,
+    digest: str,
 ) -> int:
-    """Encodes the distinct texts (text_hash, text) that `text_vectors` lacks for this encoder; returns how many."""
+    """Encodes the distinct texts (text_hash, text) that `text_vectors` lacks for this encoder; returns how many.
+
+    `encoder` is its folder or, with `golden`, that of a model whose golden vectors are checked first.
+    """
     missing = vectors_stage.missing_texts(texts, storage.read(TEXT_VECTORS), encoder_digest=digest).persist()
     count = missing.count()
     if count:
         say(f"  text_vectors: {count:,} texts to encode")
         encoded = vectors_stage.text_vectors(
             missing,
-            encoder=share_folder(storage.spark, encoder),
+            encoder=share_folder(storage.spark, encoder, f"{'model' if golden else 'encoder'}_{digest}"),
+            golden=golden,
             settings=settings,
             encoder_digest=digest,
             token_budget=config.encoding.token_budget,

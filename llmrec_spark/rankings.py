@@ -48,13 +48,13 @@ def ordered_matches(matches: DataFrame, exclusions: DataFrame, groups: DataFrame
     """One row per user: user_id and arrays of one length, best first: listed (ad_id), score, log_odds, match, rate,
     lift, advertiser, category, duplicate; without ads of `exclusions`.
 
-    matches  rows of MATCHES, of which those without a score are left out; groups as ad_groups gives them
+    matches  rows of MATCHES, of which those without a finite score are left out; groups as ad_groups gives them
     """
     log_odds = F.ln(F.col("rate") / (1 - F.col("rate"))) + beta * F.col("lift")
     order = order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")).alias("order")
     entry = F.struct(order, "ad_id", *LISTED[1:])
     return (
-        matches.where(F.col("score").isNotNull() & ~F.isnan("score"))
+        matches.where(F.abs("score") < F.lit(float("inf")))  # not NULL, nor NaN
         .withColumn("log_odds", log_odds)
         .join(exclusions.select("user_id", "ad_id"), on=["user_id", "ad_id"], how="left_anti")
         .join(F.broadcast(groups), on="ad_id", how="left")

@@ -36,7 +36,9 @@ def audit(
         .join(users.select("user_id", F.lit(True).alias("is_user")), on="user_id", how="left")
     )
     explained = F.aggregate("reasons", F.lit(0.0), lambda total, reason: total + reason["contribution"])
+    is_explained = F.coalesce(F.abs(explained - F.col("log_odds")) <= EXACT, F.lit(False))
     is_finite = F.col("score").isNotNull() & ~F.isnan("score") & (F.abs("score") < F.lit(float("inf")))
+    category = F.when(F.size("category") > 0, F.to_json("category"))  # as the caps of rankings count them
     by_rank = F.array_sort(F.collect_list(F.struct("rank", significant(F.col("score")).alias("score"))))
     pairs = F.zip_with(
         "by_rank.score", F.slice("by_rank.score", 2, F.size("by_rank")), lambda a, b: b.isNull() | (a >= b)
@@ -45,16 +47,16 @@ def audit(
     lists = marked.groupBy("user_id").agg(
         F.count("*").alias("length"),
         (F.count_distinct("ad_id") != F.count("*")).alias("doubled"),
-        (F.max("rank") != F.count("*")).alias("gap"),
+        (F.array_sort(F.collect_list("rank")) != F.sequence(F.lit(1), F.count("*").cast("int"))).alias("gap"),
         F.first("source", ignorenulls=True).alias("source"),
         by_rank.alias("by_rank"),
         F.count_if(F.col("is_live").isNull()).alias("not_live"),
         F.count_if("is_excluded").alias("excluded"),
         F.count_if(F.col("is_user").isNull()).alias("unknown_user"),
         F.count_if(~is_finite).alias("not_finite"),
-        F.count_if(F.abs(explained - F.col("log_odds")) > EXACT).alias("unexplained"),
-        _over_cap("advertiser_id", ranking.max_per_advertiser).alias("over_advertiser"),
-        _over_cap("category", ranking.max_per_category).alias("over_category"),
+        F.count_if(~is_explained).alias("unexplained"),
+        _over_cap(F.col("advertiser_id"), ranking.max_per_advertiser).alias("over_advertiser"),
+        _over_cap(category, ranking.max_per_category).alias("over_category"),
     )
     return lists.agg(
         F.count("*").alias("lists"),
@@ -74,11 +76,11 @@ def audit(
     )
 
 
-def _over_cap(column: str, cap: int | None) -> Column:
-    """Whether a list holds more than `cap` rows of one value of the column; NULL is not capped."""
+def _over_cap(value: Column, cap: int | None) -> Column:
+    """Whether a list holds more than `cap` rows of one value, a string; NULL is not capped."""
     if cap is None:
         return F.lit(False)
-    values = F.collect_list(F.col(column).cast("string"))
+    values = F.collect_list(value)
     most = F.array_max(
         F.transform(F.array_distinct(values), lambda one: F.size(F.filter(values, lambda other: other == one)))
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,20 +59,22 @@ def _same_python(worker: str) -> bool:
     return answer == [str(sys.version_info[0]), str(sys.version_info[1]), "True"]
 
 
-def share_folder(spark: SparkSession, folder: Path) -> str:
-    """A name by which `shared_folder` finds the folder's files on every worker, each node fetching them once.
+def share_folder(spark: SparkSession, folder: Path, name: str) -> str:
+    """What `shared_folder` finds the folder's files by on every worker, each node fetching them once.
 
-    `local[N]` workers read the folder where it is. Elsewhere it travels as one archive; the folder's name must be
-    unique to its content, because Spark never sends a second file of one name.
+    `local[N]` workers read the folder where it is. Elsewhere it travels as one archive called `name`, which must be
+    unique to the content: Spark never sends a second file of one name, and a folder shared before is not sent again.
     """
-    if (spark.sparkContext.master or "").startswith("local["):
+    context = spark.sparkContext
+    if (context.master or "").startswith("local["):
         return str(folder.resolve())
-    with tempfile.TemporaryDirectory() as scratch:
-        archive = shutil.make_archive(str(Path(scratch) / folder.name), "tar", folder)
-        shipped = Path(spark.sparkContext._temp_dir) / Path(archive).name  # kept: executors fetch it when they start
-        shutil.move(archive, shipped)
-    spark.addArtifacts(str(shipped), archive=True)
-    return shipped.name
+    archive = Path(context._temp_dir) / f"{name}.zip"  # type: ignore[arg-type]  # lives as long as the session
+    if not archive.exists():
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:  # weights do not compress
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                packed.write(file, file.relative_to(folder))
+        spark.addArtifacts(str(archive), archive=True)
+    return archive.name
 
 
 def shared_folder(name: str) -> Path:

@@ -10,15 +10,35 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from delta.exceptions import DeltaConcurrentModificationException
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 from delta.tables import DeltaTable
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import InputConfig, TablesConfig
 from llmrec_spark.errors import ConfigError, DataError, TryAgainError
 from llmrec_spark.tables import INPUTS, RECOMMENDATIONS, Table
+
+CONFLICTS = (  # what Delta raises when another writer was there first; none is a subclass of another
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +118,9 @@ class Storage:
         if table.partition:
             builder = builder.partitionedBy(*table.partition)
         try:
-            builder.execute()
+            _committed(builder.execute)
+        except TryAgainError:
+            raise
         except Exception as error:  # Java errors of a file system come in many classes
             raise ConfigError(
                 f"{self.where(table)}: cannot be created ({_first_line(error)}). "
@@ -138,10 +160,9 @@ class Storage:
         merge = DeltaTable.forName if self._tables.catalog is not None else DeltaTable.forPath
         target = merge(self.spark, self.where(table).removeprefix("delta.`").removesuffix("`"))
         checked = _checked(table, rows)
-        _committed(
-            lambda: target.alias("old").merge(checked.alias("new"), same_key).whenNotMatchedInsertAll().execute()
-        )
-        return self._rows_written(table)
+        merged = target.alias("old").merge(checked.alias("new"), same_key).whenNotMatchedInsertAll()
+        [counts] = _committed(merged.execute).collect()  # nothing new makes no commit to ask
+        return int(counts.num_inserted_rows)
 
     def forget_runs(self, table: Table, run_ids: list[str]) -> None:
         """Deletes the rows of these runs."""
@@ -172,7 +193,7 @@ class Storage:
     def _rows_written(self, table: Table) -> int:
         [newest] = self.spark.sql(f"DESCRIBE HISTORY {self.where(table)} LIMIT 1").select("operationMetrics").collect()
         metrics = newest.operationMetrics
-        return int(metrics.get("numTargetRowsInserted") or metrics.get("numOutputRows") or 0)
+        return int(metrics.get("numOutputRows") or 0)
 
 
 def absolute(path: str) -> str:
@@ -214,7 +235,8 @@ def mapped_input(name: str, pinned: PinnedTable, config: InputConfig, separators
             )
         columns.append(converted.alias(column.name))
     ours = {column.name for column in table.columns}
-    extra = [F.col(f"`{source}`") for source in theirs if source not in {*config.columns.values(), *ours}]
+    mapped = set(config.columns.values())
+    extra = [F.col(f"`{source}`") for source in theirs if source not in mapped and source.lower() not in ours]
     return pinned.rows.select(*columns, *extra)
 
 
@@ -230,8 +252,8 @@ def _converted(source: str, found: str, expected: str, separator: str | None) ->
         return value.cast("string")
     if expected in ("double", "int") and NUMBERS.match(found):
         return value.cast(expected)
-    if expected == "timestamp" and found == "timestamp_ntz":  # counted from 1970: no session's zone comes in
-        return F.expr(f"timestamp_micros(timestampdiff(MICROSECOND, TIMESTAMP_NTZ'1970-01-01 00:00:00', `{source}`))")
+    if expected == "timestamp" and found == "timestamp_ntz":  # as text, which knows no session's zone
+        return F.concat(value.cast("string"), F.lit("Z")).cast("timestamp")
     if expected == "array<string>" and found == "string":
         one = F.array(value) if separator is None else F.split(value, re.escape(separator))
         return F.when(value.isNotNull(), one)
@@ -248,18 +270,18 @@ def _checked(table: Table, rows: DataFrame) -> DataFrame:
     return rows.select(*expected)
 
 
-def _committed(commit: Callable[[], Any]) -> None:
+def _committed(commit: Callable[[], Any]) -> Any:
     try:
-        commit()
-    except DeltaConcurrentModificationException as error:
+        return commit()
+    except CONFLICTS as error:
         raise TryAgainError(
             f"another writer changed the table at the same time ({_first_line(error)}). Run again."
         ) from error
 
 
 def _first_line(error: BaseException) -> str:
-    message = error.getMessage() if isinstance(error, PySparkException) and error.getMessage() else str(error)
-    return str(message).strip().splitlines()[0][:300] if str(message).strip() else type(error).__name__
+    message = str(error).strip()  # getMessage() of a captured error fails on Delta's error classes
+    return message.splitlines()[0][:300] if message else type(error).__name__
 
 
 def write_input(rows: DataFrame, config: InputConfig, *, append: bool = False) -> int:

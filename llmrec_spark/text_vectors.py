@@ -44,18 +44,30 @@ def in_chunks(texts: DataFrame) -> DataFrame:
 
 
 def text_vectors(
-    texts: DataFrame, *, encoder: str, settings: EncoderConfig, encoder_digest: str, token_budget: int, tasks: int
+    texts: DataFrame,
+    *,
+    encoder: str,
+    golden: bool,
+    settings: EncoderConfig,
+    encoder_digest: str,
+    token_budget: int,
+    tasks: int,
 ) -> DataFrame:
     """encoder_digest, text_hash, vector (binary, D float32), tokens, unknown_share of each text.
 
     Reads    text_hash, text; text_hash is unique
-    `encoder` is the shared folder of the encoder, `tasks` how many tasks the work is cut into.
+    `encoder` is the shared folder of an encoder or, with `golden`, of a model whose golden vectors each task checks on
+    its device first. `tasks` is how many tasks the work is cut into.
     """
 
     def encode_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from llmrec_spark.model.ad_encoder import load_ad_encoder  # here, so only executors import torch
+        from llmrec_spark.model.checkpoint import verify_golden
 
-        model = load_ad_encoder(str(shared_folder(encoder)), settings, task_device())  # one load per worker and device
+        folder, device = shared_folder(encoder), task_device()
+        if golden:
+            verify_golden(folder, device)
+        model = load_ad_encoder(str(folder / "encoder" if golden else folder), settings, device)  # once per worker
         for batch in batches:
             for chunk in batch["texts"]:
                 encoded = model.encode([row["text"] for row in chunk], token_budget)

@@ -73,11 +73,12 @@ def test_no_lists_are_counted_as_none(spark):
     assert {name: found[name] for name in SHARES} == {"lists": 0, "cold_share": 0.0, "short_share": 0.0}
 
 
+TWICE = {"lists whose ranks are not 1 to n": 1, "lists out of order": 1}
 BROKEN = {  # tag -> (changes of the list of u, by rank; the checks that fail, with how many)
     "an ad twice": ({2: {"ad_id": "a"}}, {"lists with an ad twice": 1}),
     "a gap": ({4: {"rank": 5}}, {"lists whose ranks are not 1 to n": 1}),
-    "a rank twice": ({3: {"rank": 4}}, {"lists whose ranks are not 1 to n": 1}),
-    "a rank twice in the middle": ({3: {"rank": 2}}, {"lists whose ranks are not 1 to n": 1}),
+    "a rank twice": ({3: {"rank": 4}}, TWICE),
+    "a rank twice in the middle": ({3: {"rank": 2}}, TWICE),
     "ranks from 0": ({1: {"rank": 0}}, {"lists whose ranks are not 1 to n": 1}),
     "no rank": ({4: {"rank": None}}, {"lists whose ranks are not 1 to n": 1, "lists out of order": 1}),
     "out of order": ({1: {"score": -3.0}}, {"lists out of order": 1}),
@@ -101,9 +102,7 @@ BROKEN = {  # tag -> (changes of the list of u, by rank; the checks that fail, w
 def test_the_audit_finds_what_is_wrong_and_nothing_else(spark, tag):
     changes, expected = BROKEN[tag]
     rows = [one | changes.get(one["rank"], {}) if one["user_id"] == "u" else one for one in good_lists()]
-    found = broken_checks(audited(spark, rows))
-    found = {name: count for name, count in found.items() if name in expected or tag != "no score"}
-    assert found == expected
+    assert broken_checks(audited(spark, rows)) == expected
 
 
 def test_a_list_longer_than_k_is_found(spark):
@@ -144,19 +143,17 @@ def test_nothing_is_refused_where_every_check_holds():
 def test_the_refusal_names_the_run_each_failed_check_and_each_bound():
     found = {"lists": 3, "cold_share": 0.5, "short_share": 0.25, "lists out of order": 2, "rows of an excluded ad": 0}
     config = AuditConfig(min_users=4, max_cold_share=0.4, max_short_share=0.2)
-    with pytest.raises(AuditError) as refused:
+    with pytest.raises(AuditError, match="run r1: nothing was published; lists out of order: 2; ") as refused:
         refuse_bad_lists("r1", found, config)
-    assert str(refused.value) == (
-        "rankings of run r1: nothing was published; lists out of order: 2; lists: 3, expected at least "
-        "audit.min_users = 4; cold_share: 0.500, expected at most audit.max_cold_share = 0.4; short_share: 0.250, "
-        "expected at most audit.max_short_share = 0.2."
-    )
+    assert "excluded" not in str(refused.value)
+    for bound in ("audit.min_users", "audit.max_cold_share", "audit.max_short_share"):
+        assert bound in str(refused.value)
 
 
 def test_published_rows_have_the_layout_of_the_contract_sorted_by_bucket(spark):
     users = [f"user {n}" for n in range(40)]
-    ranked = rows_of(spark, RANKINGS, *[row(user, rank, f"ad {rank}", -rank) for user in users for rank in (2, 1)])
-    published = recommendations(ranked, run_date=DAY)
+    rows = [row(user, rank, f"ad {rank}", -float(rank)) for user in users for rank in (2, 1)]
+    published = recommendations(rows_of(spark, RANKINGS, *rows), run_date=DAY)
     assert published.columns == [column.name for column in RECOMMENDATIONS.columns]
     parts = published.rdd.glom().collect()
     found = [(one.user_bucket, one.user_id, one.rank) for part in parts for one in part]

@@ -1,0 +1,64 @@
+"""From two Delta tables to a published day of ad recommendations. This is the reading order: it is the lineage.
+
+Ground: no Spark, no torch
+    errors              what a user can mend, each with the exit code of a job
+    config              what a YAML file of conf/ may say
+    tables              every table: columns, types, keys, comments
+    texts               normalised, segmented into keywords, hashed
+    metrics             nDCG and AUC
+    command_line        options and exit codes of the jobs
+
+The line of data, Spark only
+    events              which events count
+    ads                 which ads there are, and which are live
+    impressions         which impressions were clicked
+    sequences           the history of each user
+    ad_texts            what an encoder reads of an ad, and its keywords
+    ad_statistics       the rate of each ad
+    exclusions          what must not be shown to whom
+    candidates          who gets a list, of which ads
+    quarantine          the rows that the checks of all these refused
+
+The line of data, Spark on the driver and model/ on the executors
+    text_vectors        one vector per distinct text
+    ad_catalogue        the ads and queries of a run as arrays that every node maps
+    backgrounds         how well each ad matches people at large
+    matches             how well each ad suits each user
+    rankings            the final lists, with their reasons
+
+The end of the line, Spark only
+    recommendations     the lists audited, and as they are published
+    evaluations         how well lists that were shown are ordered
+
+Around the line
+    daily_inputs        the company's tables pinned, checked, counted
+    model_registration  an encoder becomes a model
+    daily_scoring       the stages of one day in order
+    daily_publishing    the one commit that readers see, and what is forgotten
+    daily_runs          one run per day asked for
+    list_evaluation     the evaluation of a day, printed
+    explanations        published lists in words
+    ranklens            RankLens as a company would have it
+
+The doors
+    session             to Spark
+    storage             to Delta
+    runs                what a run did, and what of it can be used again
+    registry            to MLflow
+    registered_model    the code MLflow stores beside a model
+
+model/: torch and numpy, no Spark, no MLflow
+    whole_folder        a folder that appears complete or not at all
+    ad_encoder          texts -> vectors
+    embedded            the two encoders that come as packages
+    checkpoint          a model as one folder that cannot be changed unnoticed
+    keywords            TF-IDF
+    catalogue           what the match needs of ads and queries
+    behaviour_encoder   a history -> weighted items
+    match               the attention match, by table and by the formula
+    ranker              match -> lift, log-odds, score; the best of each user; caps
+    scoring             users against a block of ads
+    reasons             the parts of a score
+    lists               the final lists of a batch of users
+    single_pairs        the match of pairs given as text
+"""

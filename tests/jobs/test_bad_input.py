@@ -1,0 +1,222 @@
+"""Every error a user can cause names where, what was found, what was expected and what to do, with its exit code.
+
+Jobs run in this process, on the tests' session: their errors are what is tested, not the start of a Java machine.
+"""
+
+import runpy
+import shutil
+import sys
+
+import pytest
+import yaml
+
+from tests.jobs.conftest import GOLDEN, REPOSITORY, write_golden
+
+DAY = ("--date", "2026-03-01")
+
+
+@pytest.fixture(scope="module")
+def tables(spark, tmp_path_factory):
+    """A folder with the golden tables."""
+    folder = tmp_path_factory.mktemp("tables")
+    write_golden(spark, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_folder(spark, tables, tmp_path_factory):
+    """A MiniLM model of the golden ads, as a folder."""
+    folder = tmp_path_factory.mktemp("model") / "minilm"
+    conf = write_conf(tables, folder.parent / "conf.yaml")
+    code, said = job("register_model", "--config", conf, "--embedded", "minilm", "--folder", folder)
+    assert code == 0, said
+    return folder
+
+
+def write_conf(tables, path, **changes) -> str:
+    """The golden configuration over `tables`, with changes of whole sections."""
+    values = yaml.safe_load((GOLDEN / "conf.yaml").read_text(encoding="utf-8"))
+    values["inputs"] = {name: {"path": str(tables / "local" / "golden" / name)} for name in ("events", "ads")}
+    values["tables"] = {"root": str(path.parent / "own")}
+    values["mlflow"] = {"tracking_uri": f"sqlite:///{path.parent}/mlflow.db", "artifact_root": str(path.parent / "art")}
+    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+    return str(path)
+
+
+def job(name: str, *arguments: object) -> tuple[int, str]:
+    """Exit code and what jobs/<name>.py printed, run in this process."""
+    import contextlib
+    import io
+
+    said = io.StringIO()
+    before, sys.argv = sys.argv, [f"jobs/{name}.py", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            runpy.run_path(str(REPOSITORY / "jobs" / f"{name}.py"), run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        return (0 if end.code is None else code), said.getvalue()
+    finally:
+        sys.argv = before
+    return 0, said.getvalue()
+
+
+@pytest.fixture
+def conf(tables, tmp_path):
+    """A configuration of this test's own tables."""
+    return write_conf(tables, tmp_path / "conf.yaml")
+
+
+def test_a_missing_config_file_is_named(spark):
+    code, said = job("score_daily", "--config", "conf/none.yaml", *DAY)
+    assert (code, "conf/none.yaml: cannot be read" in said) == (78, True)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest(conf):
+    code, said = job("score_daily", "--config", conf, *DAY, "--set", "match.betta=1")
+    assert code == 78
+    assert "match.betta: unknown key. Did you mean match.beta?" in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--from", "2026-03-01"), ("--from", "2026-03-02", "--to", "2026-03-01"), ("--date", "1.3.2026")]
+)
+def test_wrong_days_are_a_usage_error(conf, arguments):
+    assert job("score_daily", "--config", conf, *arguments)[0] == 2
+
+
+def test_a_missing_table_is_named(tables, tmp_path, model_folder):
+    conf = write_conf(tables, tmp_path / "conf.yaml", inputs={"events": {"path": "/no/such"}, "ads": {"path": "/no"}})
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    assert code == 65
+    assert "inputs.events: no Delta table at /no/such" in said
+
+
+def test_a_missing_column_is_named_with_the_line_to_write(tables, tmp_path, model_folder):
+    ads = {"path": str(tables / "local/golden/ads"), "columns": {"title": "headline"}}
+    conf = write_conf(
+        tables, tmp_path / "conf.yaml", inputs={"events": {"path": str(tables / "local/golden/events")}, "ads": ads}
+    )
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    assert code == 65
+    assert "the column map names ['headline']; the table has" in said
+
+
+def test_a_column_of_the_wrong_type_is_named(tables, tmp_path, model_folder):
+    events = {"path": str(tables / "local/golden/events"), "columns": {"event_ts": "user_id", "user_id": "event_id"}}
+    conf = write_conf(
+        tables, tmp_path / "conf.yaml", inputs={"events": events, "ads": {"path": str(tables / "local/golden/ads")}}
+    )
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    assert code == 65
+    assert "column 'user_id' is string, expected timestamp" in said
+
+
+def test_an_alias_that_is_not_there_is_answered_with_the_versions(conf):
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", "models:/llmrec_ad_matcher@challenger")
+    assert code == 78
+    assert "versions of llmrec_ad_matcher there: none. Run jobs/register_model.py" in said
+
+
+def test_a_folder_that_is_no_model_is_refused(conf, tmp_path):
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", tmp_path)
+    assert (code, "is no model folder (no MANIFEST.json)" in said) == (78, True)
+
+
+def test_a_model_with_a_byte_changed_is_refused(conf, model_folder, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(model_folder, changed)
+    content = bytearray((changed / "keywords.json").read_bytes())
+    content[-2] ^= 1
+    (changed / "keywords.json").write_bytes(content)
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", changed)
+    assert code == 78
+    assert "keywords.json" in said
+
+
+def test_a_model_of_other_text_fields_is_refused(conf, model_folder):
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--set", "text.fields=[title]")
+    assert code == 78
+    assert "was registered for text.fields" in said
+
+
+def test_an_encoder_folder_with_pickled_weights_is_refused(conf, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "pytorch_model.bin").write_bytes(b"")
+    code, said = job("register_model", "--config", conf, "--encoder", tmp_path / "encoder")
+    assert code == 78
+    assert "safetensors" in said
+
+
+def test_no_event_before_the_day_is_bad_data(conf, model_folder):
+    code, said = job("score_daily", "--config", conf, "--date", "2020-01-01", "--model", model_folder)
+    assert code == 65
+    assert "none accepted before 2020-01-01 00:00 UTC" in said
+
+
+def test_a_stale_log_is_bad_data(conf, model_folder):
+    code, said = job("score_daily", "--config", conf, "--date", "2026-03-09", "--model", model_folder)
+    assert code == 65
+    assert "older than events.max_age_hours = 48" in said
+
+
+def test_too_many_refused_rows_are_bad_data(conf, model_folder):
+    narrow = (
+        "--set",
+        "events={max_refused_share: 0.05, weights: {click: 1, search: 1}, impressions: [], conversions: []}",
+    )
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, *narrow)
+    assert code == 65
+    assert "rows refused (unknown event_type" in said
+
+
+def test_empty_events_are_bad_data(spark, tables, tmp_path, model_folder):
+    spark.read.format("delta").load(str(tables / "local/golden/events")).limit(0).write.format("delta").save(
+        str(tmp_path / "events")
+    )
+    inputs = {"events": {"path": str(tmp_path / "events")}, "ads": {"path": str(tables / "local/golden/ads")}}
+    conf = write_conf(tables, tmp_path / "conf.yaml", inputs=inputs)
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    assert code == 65
+    assert "0 rows read" in said
+
+
+def test_a_root_that_cannot_be_written_is_a_config_error(tables, tmp_path, model_folder):
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    conf = write_conf(tables, tmp_path / "conf.yaml", tables={"root": str(tmp_path / "file")})
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    assert code == 78
+    assert "Give tables.root a folder or URI that this user may write to" in said
+
+
+def test_a_registry_that_does_not_answer_says_try_again(tables, tmp_path):
+    conf = write_conf(tables, tmp_path / "conf.yaml", mlflow={"tracking_uri": "http://127.0.0.1:9"})
+    code, said = job("score_daily", "--config", conf, *DAY)
+    assert code == 75, said
+    assert "MLflow does not answer" in said
+
+
+def test_a_failed_audit_publishes_nothing_and_names_the_check(spark, conf, model_folder, tmp_path):
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--set", "audit.min_users=1000")
+    assert code == 70
+    assert "audit.min_users: found 13 lists, expected 1000 or more" in said
+    assert not (tmp_path / "own" / "recommendations").exists()
+    [run] = spark.read.format("delta").load(str(tmp_path / "own" / "runs")).collect()
+    assert run.status == "refused"
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(conf, model_folder, tmp_path):
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--dry-run")
+    assert code == 0
+    assert "2026-03-01: run " in said
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_shadow_run_fills_rankings_and_publishes_nothing(spark, conf, model_folder, tmp_path):
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--shadow")
+    assert code == 0, said
+    assert spark.read.format("delta").load(str(tmp_path / "own" / "rankings")).count() > 0
+    assert not (tmp_path / "own" / "recommendations").exists()
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    assert code == 0
+    assert "of an earlier try of this run" in said  # the shadow's tables are used again

@@ -1,0 +1,166 @@
+"""The README, command by command, in a folder of its own: what it says can be done is done here."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmrec_spark.config import Config
+from tests.jobs.conftest import REPOSITORY, Workspace
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+RANKLENS = REPOSITORY.parent / "shared" / "data" / "ranklens"
+PROMPT = ".venv/bin/spark-sql"
+ELSEWHERE = ("make score", "make test", "make ui", "make ranklens", PROMPT)  # each has its own test, or is this one
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The shell commands that have no test of their own."""
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith((*ELSEWHERE, "export "))]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A workspace in which `make score` has run, and what it printed."""
+    workspace = Workspace(tmp_path_factory.mktemp("sample"))
+    done = workspace.run(["make", "score"])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return workspace, done.stdout
+
+
+def test_every_make_target_of_the_readme_is_known():
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    used = {line.split()[1] for block in blocks("bash") for line in block.splitlines() if line.startswith("make ")}
+    assert used <= targets
+
+
+def test_make_score_shows_three_users_with_reasons_in_words(sample):
+    _, said = sample
+    assert said.count("── user ") == 3
+    assert re.search(r"clicked “[^”]*[\u4e00-\u9fff]", said)
+    assert "cold_start" in said
+    assert "because you clicked" in said
+    assert "shared words: " in said
+
+
+def test_make_score_writes_nothing_outside_local(sample):
+    workspace, _ = sample
+    assert {path.name for path in workspace.folder.iterdir() if not path.is_symlink()} == {"local"}
+
+
+def test_a_second_make_score_finds_the_day_published(sample):
+    workspace, _ = sample
+    done = workspace.run(["make", "score"])
+    assert "2026-03-01 is published already, by run" in done.stdout
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme_runs(sample, command):
+    workspace, _ = sample
+    done = workspace.run(["bash", "-c", command])
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_the_queries_of_the_readme_give_rows_at_its_prompt(sample):
+    workspace, _ = sample
+    [prompt] = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(PROMPT)]
+    script = workspace.folder / "local" / "queries.sql"
+    script.write_text(";\nSELECT 'end of query';\n".join([*blocks("sql"), ""]), encoding="utf-8")
+    done = workspace.run(["bash", "-c", f"{prompt} -f {script}"])
+    answers = done.stdout.split("end of query\n")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert len(answers) == len(blocks("sql")) + 1 == 5
+    assert all("\t" in answer for answer in answers[:-1])
+
+
+@pytest.mark.parametrize("script", blocks("python"))
+def test_a_script_of_the_readme_runs(sample, script):
+    workspace, _ = sample
+    done = workspace.run([sys.executable, "-c", script])
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_cron_line_works_from_an_empty_environment(sample, tmp_path):
+    workspace, _ = sample
+    [line] = blocks("cron")
+    command = line.split(maxsplit=5)[5].replace(r"\%", "%").replace('"$(date -u +%F)"', "2026-03-01")
+    (tmp_path / "llmrec_spark").symlink_to(workspace.folder)
+    java = Path(shutil.which("java") or "").parent
+    done = subprocess.run(
+        ["env", "-i", f"HOME={tmp_path}", f"PATH={java}:/usr/bin:/bin", "sh", "-c", command],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    log = (workspace.folder / "local" / "score_daily.log").read_text(encoding="utf-8")
+    assert done.returncode == 0, done.stderr + log
+    assert "2026-03-01 is published already" in log
+
+
+def test_the_configuration_of_the_readme_is_valid():
+    [example] = blocks("yaml")
+    assert Config.model_validate(yaml.safe_load(example)).ranking.max_per_user == 20
+
+
+def test_make_ui_serves_the_runs_of_the_sample(sample):
+    workspace, _ = sample
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    around = {**os.environ, "PORT": str(port)}
+    server = subprocess.Popen(["make", "ui"], cwd=workspace.folder, env=around, start_new_session=True)
+    try:
+        for _ in range(60):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                    assert answer.status == 200
+                break
+            except OSError:
+                time.sleep(1)
+        else:
+            pytest.fail("no answer within a minute")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def test_the_notebook_runs_on_the_sample_and_is_committed_without_outputs(sample):
+    import nbformat
+    from nbclient import NotebookClient
+
+    workspace, _ = sample
+    notebook = nbformat.read(REPOSITORY / "notebooks" / "tour.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(workspace.folder)}}).execute()
+    images = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(images) == 2
+
+
+@pytest.mark.skipif(not RANKLENS.is_dir(), reason="RankLens is not beside the checkout (../shared/data/ranklens)")
+def test_make_ranklens_prints_the_figures_of_the_readme(tmp_path):
+    done = Workspace(tmp_path).run(["make", "ranklens", f"FROM={RANKLENS}"])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = {
+        name: (float(ndcg), float(auc))
+        for name, ndcg, auc in re.findall(r"^(\w+) +(\.?[\d.]+) +([\d.]+)$", done.stdout, re.M)
+    }
+    assert "1,452 lists" in done.stdout
+    assert found["match"][0] >= 0.45
+    assert found["score"][0] >= 0.61
+    said = dict(re.findall(r"^\| \**(\w+)[^|]*\| \**(\.\d+)\** \|", README, re.M))
+    assert {name: f"{ndcg:.3f}".lstrip("0") for name, (ndcg, _) in found.items() if name != "of"} == {
+        name: said[name] for name in found
+    }
