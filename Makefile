@@ -3,13 +3,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 DATE ?= 2026-03-01
-CONFIG ?= conf/sample.yaml
 BIN := .venv/bin
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(BIN)/python
 SUBMIT := $(BIN)/spark-submit --properties-file conf/spark-defaults.conf
-# Ivy's report of how it found the JARs is left out; everything else of stderr is shown.
-QUIET := 2> >(grep -v -E '^(WARNING: Using incubator|Ivy|The jars for|io.delta.delta)|^\s|^:: ' >&2 || true)
+# Ivy's report of how it found the JARs is left out, and its failure said in a sentence; all else of stderr is shown.
+IVY := ^(WARNING: Using incubator|Ivy |The jars for|io.delta.delta|:: |\t(\[|found |confs:|[0-9]+ artifacts|:: |---|\||.* (from .* in|by \[)))|^$$|^Downloading artifacts
+QUIET := 2> >(sed -uE '/$(IVY)/d; s/^Exception in thread .*(unresolved dependency|download failed): ([^],]*).*/The JAR \2 cannot be fetched: let this machine reach Maven Central once, or put the JARs into ~\/.ivy2.5.2./' >&2)
 
 .PHONY: help install score test lint ranklens ui clean
 .DEFAULT_GOAL := help
@@ -30,10 +30,13 @@ install: .venv/.installed ## install everything into .venv (several GB: torch), 
 	@touch $@
 
 score: .venv/.installed ## load the sample, register the embedded model, publish 2026-03-01, show three users
-	@test -e local/sample/events/_delta_log || $(SUBMIT) jobs/load_sample.py --config $(CONFIG) $(QUIET)
-	@test -e local/sample/.registered || { $(SUBMIT) jobs/register_model.py --config $(CONFIG) $(QUIET); touch local/sample/.registered; }
-	@$(SUBMIT) jobs/score_daily.py --config $(CONFIG) --date $(DATE) $(QUIET)
-	@$(SUBMIT) jobs/show_lists.py --config $(CONFIG) --date $(DATE) $(QUIET)
+	@test -e local/sample/.loaded || { $(SUBMIT) jobs/load_sample.py --config conf/sample.yaml $(QUIET); touch local/sample/.loaded; }
+	@test -e local/sample/.registered || { $(SUBMIT) jobs/register_model.py --config conf/sample.yaml $(QUIET); touch local/sample/.registered; }
+	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) $(QUIET)
+	@$(SUBMIT) jobs/show_lists.py --config conf/sample.yaml --date $(DATE) $(QUIET)
+	@echo "Try next:"
+	@echo "  $(BIN)/spark-sql --properties-file conf/spark-defaults.conf -i conf/sample_views.sql -e \"SELECT * FROM recommendations LIMIT 5\""
+	@echo "  make ui      # the runs in MLflow"
 
 ranklens: .venv/.installed ## make ranklens FROM=folder: load RankLens, score its last lists, print nDCG and AUC
 	@test -n "$(FROM)" || { echo "Give the folder of RankLens: make ranklens FROM=../shared/data/ranklens"; exit 2; }

@@ -20,11 +20,12 @@ def sample_histories(histories: DataFrame, *, users: int) -> DataFrame:
     return histories.orderBy(F.md5("user_id"), "user_id").limit(users)
 
 
-def backgrounds(sample: DataFrame, live: DataFrame, *, catalogue: str, live_ads: int, match: MatchConfig) -> DataFrame:
-    """One row per live ad: ad_id, background (mean match; NULL without text), sigma (one value for all ads).
+def block_sums(sample: DataFrame, *, catalogue: str, live_ads: int, match: MatchConfig) -> DataFrame:
+    """One row per live ad: ad_id, n (users with a usable history), background (their mean match), squares.
 
-    sigma is the population standard deviation of match - background over sample x live ads, NULL where nobody has a
-    usable history. A task takes a block of ads and the whole sample, in order, so the sums follow from the data alone.
+    squares is the sum of (match - background)^2 over these users; both are NULL for an ad without text, and nobody's
+    history gives no row at all. A task takes a block of ads and the whole sample, in order, so the sums follow from
+    the data alone. The result is read twice: materialise it.
     """
     blocks = max(ceil(live_ads / match.block_ads), 1)
 
@@ -55,13 +56,21 @@ def backgrounds(sample: DataFrame, live: DataFrame, *, catalogue: str, live_ads:
             )
 
     each_block = F.explode(F.sequence(F.lit(0), F.lit(blocks - 1))).alias("block")
-    sums = (
+    return (
         sample.select("user_id", "ad_ids", "query_hashes", "log_priors", each_block)
         .repartitionByRange(blocks, "block")
         .mapInPandas(sum_partition, "ad_id string, n bigint, background double, squares double")
         .withColumn("background", F.nanvl("background", F.lit(None).cast("double")))
         .withColumn("squares", F.nanvl("squares", F.lit(None).cast("double")))
     )
+
+
+def backgrounds(sums: DataFrame, live: DataFrame) -> DataFrame:
+    """One row per live ad: ad_id, background (mean match; NULL without text), sigma (one value for all ads).
+
+    sigma is the population standard deviation of match - background over sample x live ads, NULL where nobody has a
+    usable history. sums as block_sums gives them; ad_id is unique in both.
+    """
     in_order = F.array_sort(F.collect_list(F.struct("ad_id", "n", "squares")))
     total = F.aggregate(in_order, F.lit(0.0), lambda t, ad: t + F.coalesce(ad["squares"], F.lit(0.0)))
     pairs = F.sum(F.when(F.col("squares").isNotNull(), F.col("n")))

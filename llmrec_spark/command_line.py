@@ -31,9 +31,9 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def add_days(options: argparse.ArgumentParser) -> None:
     """--date, or --from and --to."""
-    options.add_argument("--date", type=_day, help="the day to show the lists on, YYYY-MM-DD")
-    options.add_argument("--from", type=_day, dest="first", metavar="DATE", help="first day of a back-fill")
-    options.add_argument("--to", type=_day, dest="last", metavar="DATE", help="last day of a back-fill, inclusive")
+    options.add_argument("--date", type=day, help="the day to show the lists on, YYYY-MM-DD")
+    options.add_argument("--from", type=day, dest="first", metavar="DATE", help="first day of a back-fill")
+    options.add_argument("--to", type=day, dest="last", metavar="DATE", help="last day of a back-fill, inclusive")
 
 
 def days(arguments: argparse.Namespace) -> list[date]:
@@ -48,7 +48,8 @@ def days(arguments: argparse.Namespace) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def _day(text: str) -> date:
+def day(text: str) -> date:
+    """A day of the command line."""
     try:
         return date.fromisoformat(text)
     except ValueError as error:

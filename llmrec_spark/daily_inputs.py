@@ -11,12 +11,13 @@ from pyspark.sql import functions as F
 
 from llmrec_spark.ads import checked_ads, live_ads
 from llmrec_spark.candidates import checked_candidates, checked_users
+from llmrec_spark.column_maps import mapped_input
 from llmrec_spark.config import Config
 from llmrec_spark.errors import DataError
 from llmrec_spark.events import checked_events
 from llmrec_spark.quarantine import REFUSED, accepted, refusals
 from llmrec_spark.runs import Run
-from llmrec_spark.storage import Storage, mapped_input
+from llmrec_spark.storage import Storage
 from llmrec_spark.tables import INPUTS, QUARANTINE
 
 
@@ -38,12 +39,8 @@ class CheckedInputs:
     ads: DataFrame
     users: DataFrame | None
     candidates: DataFrame | None
-    checked: tuple[DataFrame, ...]
-
-    def release(self) -> None:
-        """Lets go of what was kept on disk."""
-        for frame in self.checked:
-            frame.unpersist()
+    has_consent: bool  # users say whether they consent
+    checked: tuple[DataFrame, ...]  # kept on disk until the day ends
 
 
 def read_inputs(storage: Storage, config: Config) -> Inputs:
@@ -54,10 +51,10 @@ def read_inputs(storage: Storage, config: Config) -> Inputs:
         if of_input is None:
             continue
         pinned = storage.pin(name, of_input)
-        tables[name] = mapped_input(name, pinned, of_input, config.text.separators)
+        tables[name] = mapped_input(name, pinned.rows, pinned.where, of_input, config.text.separators)
         where[name], versions[name] = pinned.where, pinned.version
         if name == "users":
-            has_consent = of_input.columns.get("consent", "consent") in pinned.rows.columns
+            has_consent = of_input.columns.get("consent", "consent").lower() in map(str.lower, pinned.rows.columns)
     return Inputs(tables, where, versions, has_consent)
 
 
@@ -79,6 +76,13 @@ def check_inputs(inputs: Inputs, config: Config, run: Run) -> CheckedInputs:
         _count(name, rows, run)
     run.stage(QUARANTINE, lambda: _quarantine(checked, config))
     _refuse_stale(events, inputs.where["events"], config, run)
+    for name in set(checked) - {"events"}:
+        if not run.counts.get(f"{name}_accepted"):
+            day = f" for {run.run_date}" if name == "candidates" else ""
+            raise DataError(
+                f"inputs.{name} ({inputs.where[name]}): {run.counts.get(f'{name}_read', 0)} rows read{day}, none "
+                f"accepted. Fill it, or leave inputs.{name} out of the configuration where it is optional."
+            )
     for name in checked:
         _refuse_broken(name, inputs.where[name], config, run)
     return CheckedInputs(
@@ -86,13 +90,15 @@ def check_inputs(inputs: Inputs, config: Config, run: Run) -> CheckedInputs:
         ads=ads,
         users=accepted(checked["users"]) if "users" in checked else None,
         candidates=accepted(checked["candidates"]) if "candidates" in checked else None,
+        has_consent=inputs.has_consent,
         checked=tuple(checked.values()),
     )
 
 
 def _count(name: str, rows: DataFrame, run: Run) -> None:
     """accepted + refused + later than the day = read, always."""
-    for stale in [key for key in run.counts if key.startswith(f"{name}_")]:  # of an earlier try of this run
+    kinds = tuple(f"{name}_{kind}" for kind in ("read", "accepted", "later", "refused"))
+    for stale in [key for key in run.counts if key.startswith(kinds)]:  # of an earlier try of this run
         del run.counts[stale]
     later = F.col("is_later") if "is_later" in rows.columns else F.lit(False)
     for row in rows.groupBy(F.col(REFUSED).alias("reason"), later.alias("later")).count().collect():

@@ -8,6 +8,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from llmrec_spark import recommendations
+from llmrec_spark.errors import DataError
 from llmrec_spark.runs import Run, say
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import OWN, RANKINGS, RECOMMENDATIONS, RUNS, TEXT_VECTORS
@@ -15,9 +16,22 @@ from llmrec_spark.tables import OWN, RANKINGS, RECOMMENDATIONS, RUNS, TEXT_VECTO
 RUN_TABLES = [table for table in OWN.values() if table.name not in (RUNS.name, RECOMMENDATIONS.name, TEXT_VECTORS.name)]
 
 
+LONGEST_RUN = "INTERVAL 2 DAYS"  # a running row not updated for longer belongs to a job that was killed
+
+
 def published_run(storage: Storage, run_date: date) -> Row | None:
     """run_id and model_version of the run whose rows a day shows, or None where it is not published."""
     return recommendations.published_by(storage.read(RECOMMENDATIONS), run_date=run_date).first()
+
+
+def refuse_expired(storage: Storage, run: Row) -> None:
+    """Raises DataError where the tables behind a published row were forgotten (tables.keep_days)."""
+    [row] = storage.read_run(RUNS, run.run_id).select("status").collect()
+    if row.status == "expired":
+        raise DataError(
+            f"runs: the tables of run {run.run_id} are no longer kept; its published rows are. Raise tables.keep_days, "
+            "or publish the day again with --force."
+        )
 
 
 def publish(storage: Storage, run: Run) -> int:
@@ -31,14 +45,16 @@ def publish(storage: Storage, run: Run) -> int:
     }
     with run.timed(RECOMMENDATIONS.name):
         run.counts[RECOMMENDATIONS.name] = storage.publish(rows, run.run_date, lineage)
-    run.record("published")
+    run.is_published = True
+    run.record()
     return run.counts[RECOMMENDATIONS.name]
 
 
-def forget_old_runs(storage: Storage, *, keep_days: int) -> list[str]:
+def forget_old_runs(storage: Storage, *, keep_days: int, but: str) -> list[str]:
     """Empties the run tables of every run that is not behind one of the last `keep_days` published days.
 
-    Shadow and refused runs of those days are kept too. `runs` keeps its rows, marked `expired`. Returns the run ids.
+    Shadow and refused runs of those days are kept too, and so are the run `but` and those that write now. `runs` keeps
+    its rows, marked `expired`. Returns the run ids.
     """
     shown = storage.read(RECOMMENDATIONS).select("run_date", "run_id").distinct()
     days = shown.orderBy(F.desc("run_date")).limit(keep_days).collect()
@@ -47,7 +63,9 @@ def forget_old_runs(storage: Storage, *, keep_days: int) -> list[str]:
     first, behind = min(row.run_date for row in days), [row.run_id for row in days]
     is_superseded = (F.col("status") == "published") & ~F.col("run_id").isin(behind)
     is_old = F.col("run_date") < F.lit(str(first)).cast("date")
-    runs = storage.read(RUNS).where(F.col("status") != "expired").where(is_superseded | is_old)
+    is_writing = (F.col("status") == "running") & (F.col("updated_at") > F.current_timestamp() - F.expr(LONGEST_RUN))
+    is_kept = (F.col("status") == "expired") | (F.col("run_id") == but) | is_writing
+    runs = storage.read(RUNS).where(~is_kept & (is_superseded | is_old))
     old = sorted(row.run_id for row in runs.select("run_id").collect())
     if old:
         for table in RUN_TABLES:

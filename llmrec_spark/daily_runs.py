@@ -12,11 +12,11 @@ from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs, read_inputs
 from llmrec_spark.daily_publishing import forget_old_runs, publish, published_run
 from llmrec_spark.daily_scoring import run_id_of, score_day
-from llmrec_spark.errors import AuditError, ModelError
+from llmrec_spark.errors import AuditError, LlmrecError, ModelError, TryAgainError
 from llmrec_spark.registry import ResolvedModel, log_scoring_run
 from llmrec_spark.runs import Run, say
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import ADS, OWN, RANKINGS
+from llmrec_spark.tables import ADS, OWN, RANKINGS, RUNS
 
 EXAMPLE_LISTS = 10
 
@@ -37,45 +37,54 @@ def publish_days(
     """
     resolved: ResolvedModel | None = None
     for day in days:
-        published = None if shadow else published_run(storage, day)
-        if published is not None and not force:
-            say(
-                f"{day} is published already, by run {published.run_id} with model {published.model_version}. "
-                "Give --force to replace it."
-            )
+        if not (shadow or force) and _is_published(storage, day):
             continue
         resolved = resolved or model()
         inputs = read_inputs(storage, config)
         check_fields(resolved, config)
-        _publish_day(storage, config, day, inputs, resolved, recompute=recompute, shadow=shadow)
+        run = new_run(storage, config, day, inputs, resolved)
+        say(f"run {run.run_id}: {day}, model {resolved.version}, {'shadow' if shadow else 'to be published'}")
+        if not recompute:
+            run.resume()
+        try:
+            score_day(storage, config, inputs, resolved, run)
+        except LlmrecError as error:
+            if storage.exists(RUNS):
+                run.record("refused" if isinstance(error, AuditError) else "failed")
+                _track(storage, config, run, inputs)
+            raise
+        if shadow:
+            run.record("shadow")
+            say(
+                f"shadow run {run.run_id} ends with {run.counts[RANKINGS.name]:,} rows in rankings; none are published."
+            )
+        elif force or not _is_published(storage, day, but=run):  # another job may have been faster
+            rows = publish(storage, run)
+            say(f"published {day}: {rows:,} rows for {run.counts['users'] - run.counts['users_without_list']:,} users.")
+        _track(storage, config, run, inputs)
+        _forget(storage, config, run)
 
 
-def _publish_day(
-    storage: Storage,
-    config: Config,
-    day: date,
-    inputs: Inputs,
-    model: ResolvedModel,
-    *,
-    recompute: bool,
-    shadow: bool,
-) -> None:
-    run = new_run(storage, config, day, inputs, model)
-    say(f"run {run.run_id}: {day}, model {model.version}, {'shadow' if shadow else 'to be published'}")
-    if not recompute:
-        run.resume()
+def _is_published(storage: Storage, day: date, but: Run | None = None) -> bool:
+    published = published_run(storage, day)
+    if published is None or (but is not None and published.run_id == but.run_id):
+        return False
+    say(
+        f"{day} is published already, by run {published.run_id} with model {published.model_version}. "
+        "Give --force to replace it."
+    )
+    return True
+
+
+def _forget(storage: Storage, config: Config, run: Run) -> None:
     try:
-        score_day(storage, config, inputs, model, run)
-    except AuditError:
-        run.record("refused")
-        raise
-    if shadow:
-        run.record("shadow")
-        say(f"shadow run {run.run_id} ends with {run.counts[RANKINGS.name]:,} rows in rankings; nothing was published.")
-    else:
-        rows = publish(storage, run)
-        say(f"published {day}: {rows:,} rows for {run.counts['users'] - run.counts['users_without_list']:,} users.")
-        forget_old_runs(storage, keep_days=config.tables.keep_days)
+        forget_old_runs(storage, keep_days=config.tables.keep_days, but=run.run_id)
+    except TryAgainError as error:  # the day stands; the next run forgets them
+        say(f"  WARNING old runs were not forgotten: {error}")
+
+
+def _track(storage: Storage, config: Config, run: Run, inputs: Inputs) -> None:
+    """One MLflow run per job run, whatever its end. A store that fails is a warning: the tables stand."""
     facts = {
         "job": run.job,
         "run_id": run.run_id,
@@ -88,14 +97,19 @@ def _publish_day(
     }
     rates = {f"{name}_rows_per_s": run.counts.get(name, 0) / max(s, 1e-3) for name, s in run.seconds.items()}
     seconds = {f"{name}_seconds": s for name, s in run.seconds.items()}
-    log_scoring_run(config, facts, {**run.counts, **seconds, **rates}, _example_lists(storage, run, inputs))
+    try:
+        log_scoring_run(config, facts, {**run.counts, **seconds, **rates}, _example_lists(storage, run, inputs))
+    except Exception as error:
+        say(f"  WARNING MLflow has no record of run {run.run_id}: {str(error).splitlines()[0][:200]}")
 
 
 def new_run(storage: Storage, config: Config, day: date, inputs: Inputs, model: ResolvedModel) -> Run:
     """The run of a day, as it stands before its first stage."""
+    run_id, published = run_id_of(day, inputs.versions, model, config), published_run(storage, day)
     return Run(
         storage=storage,
-        run_id=run_id_of(day, inputs.versions, model, config),
+        run_id=run_id,
+        is_published=published is not None and published.run_id == run_id,
         job="score_daily",
         run_date=day,
         model_version=model.version,

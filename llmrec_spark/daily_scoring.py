@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def code_digest() -> str:
 
 def run_id_of(run_date: date, versions: Mapping[str, str], model: ResolvedModel, config: Config) -> str:
     """16 hex digits of what decides the rows: date, input versions, model, config and code."""
-    parts = (str(run_date), sorted(versions.items()), model.digest, config.digest(), code_digest())
+    model_parts = (model.version, model.digest)
+    parts = (str(run_date), sorted(versions.items()), model_parts, config.digest(), code_digest())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -76,7 +77,12 @@ class Day:
     model: ResolvedModel
     checked: CheckedInputs
     live: DataFrame  # ads that run on the day
-    given: DataFrame | None  # candidates that may be scored
+    kept: list[DataFrame] = field(default_factory=list)  # on disk until the day ends
+
+    def keep(self, rows: DataFrame) -> DataFrame:
+        """Rows that are read more than once, computed once."""
+        self.kept.append(rows.persist(StorageLevel.DISK_ONLY))
+        return self.kept[-1]
 
 
 def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedModel, run: Run) -> None:
@@ -91,51 +97,48 @@ def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedM
         raise DataError(
             f"inputs.ads ({inputs.where['ads']}): no ad runs on {run.run_date}. Check starts_at and ends_at."
         )
-    day = Day(config, run, run.run_date, model, checked, live, checked.candidates)
+    day = Day(config, run, run.run_date, model, checked, live)
     scratch = Path(tempfile.mkdtemp(prefix=f"llmrec_{run.run_id}_"))
     try:
         _fill_tables(storage, day, scratch)
     finally:
-        checked.release()
+        for rows in (*checked.checked, *day.kept):
+            rows.unpersist()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     config, run = day.config, day.run
-    consented = with_consent(day.checked.events, day.checked.users)
-    shown = impressions.clicked_impressions(
-        consented, impressions=config.events.impressions, clicks=config.events.clicks
-    ).persist(StorageLevel.DISK_ONLY)
-    queries = sequences.queries(consented, searches=config.events.searches).persist()
-    try:
-        history = run.stage(SEQUENCES, lambda: _sequences(day, consented, shown, queries))
-        behaved = ad_catalogue.behaved_ads(history).persist()
-        used = day.checked.ads.join(day.live.select("ad_id").union(behaved).distinct(), on="ad_id", how="left_semi")
-        texts = run.stage(AD_TEXTS, lambda: _ad_texts(day, used))
-        statistics = run.stage(AD_STATISTICS, lambda: _ad_statistics(day, consented, shown))
-        excluded = run.stage(EXCLUSIONS, lambda: _exclusions(day, consented, shown))
-        users = scored_users(day.checked.users, day.checked.events, day.given)
-        asked = queries.join(
-            sequences.recent_queries(history, max_queries=config.sequences.max_queries),
-            on="query_hash",
-            how="left_semi",
-        ).dropDuplicates(["query_hash"])
-        catalogue = _catalogue(storage, day, scratch, texts, asked, behaved)
-        behaviours = sequences.histories(
-            history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
-        )
-        ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
-        figures = statistics.join(ambient, on="ad_id", how="inner").select("ad_id", "rate", "background", "sigma")
-        live_figures = pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)
-        scored = run.stage(MATCHES, lambda: _matches(day, users, behaviours, excluded, live_figures, catalogue))
-        ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, behaviours, live_figures, catalogue))
-        _count_lists(day, users, ranked, scored)
-        audited = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking)
-        [found] = audited.collect()
-        recommendations.refuse_bad_lists(run.run_id, found.asDict(), config.audit)
-    finally:
-        for frame in (shown, queries):
-            frame.unpersist()
+    consented = with_consent(day.checked.events, day.checked.users if day.checked.has_consent else None)
+    shown = day.keep(
+        impressions.clicked_impressions(consented, impressions=config.events.impressions, clicks=config.events.clicks)
+    )
+    queries = day.keep(sequences.queries(consented, searches=config.events.searches))
+    history = run.stage(SEQUENCES, lambda: _sequences(day, consented, shown, queries))
+    behaved = day.keep(ad_catalogue.behaved_ads(history))
+    used = day.checked.ads.join(day.live.select("ad_id").union(behaved).distinct(), on="ad_id", how="left_semi")
+    texts = run.stage(AD_TEXTS, lambda: _ad_texts(day, used))
+    statistics = run.stage(AD_STATISTICS, lambda: _ad_statistics(day, consented, shown))
+    excluded = run.stage(EXCLUSIONS, lambda: _exclusions(day, consented, shown))
+    users = scored_users(day.checked.users, day.checked.events, day.checked.candidates)
+    asked = queries.join(
+        sequences.recent_queries(history, max_queries=config.sequences.max_queries),
+        on="query_hash",
+        how="left_semi",
+    ).dropDuplicates(["query_hash"])
+    catalogue = _catalogue(storage, day, scratch, texts, asked, behaved)
+    behaviours = sequences.histories(
+        history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
+    )
+    ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
+    figures = statistics.join(ambient, on="ad_id", how="inner").select("ad_id", "rate", "background", "sigma")
+    live_figures = pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)
+    scored = run.stage(MATCHES, lambda: _matches(day, users, behaviours, excluded, live_figures, catalogue))
+    ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, behaviours, live_figures, catalogue))
+    _count_lists(day, users, ranked, scored)
+    audited = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking)
+    [found] = audited.collect()
+    recommendations.refuse_bad_lists(run.run_id, found.asDict(), config.audit)
 
 
 def _sequences(day: Day, events: DataFrame, shown: DataFrame, queries: DataFrame) -> DataFrame:
@@ -143,15 +146,16 @@ def _sequences(day: Day, events: DataFrame, shown: DataFrame, queries: DataFrame
     behaved = sequences.behaviours(
         events, day.checked.ads, queries, weights=config.events.weights, searches=config.events.searches
     )
-    counted = day.run.counting(behaved, behaviours_without_ad=F.count_if(~F.col("is_known")))
+    [unknown] = behaved.agg(F.count_if(~F.col("is_known")).alias("n")).collect()
+    day.run.counts["behaviours_without_ad"] = unknown.n
     return sequences.behaviour_sequences(
-        counted, shown, max_behaviours=config.sequences.max_behaviours, max_skips=config.sequences.max_skips
+        behaved, shown, max_behaviours=config.sequences.max_behaviours, max_skips=config.sequences.max_skips
     )
 
 
 def _ad_texts(day: Day, ads: DataFrame) -> DataFrame:
     text = day.config.text
-    fields = ad_texts.field_texts(ads, fields=text.fields, max_characters=text.max_characters).persist()
+    fields = day.keep(ad_texts.field_texts(ads, fields=text.fields, max_characters=text.max_characters))
     [counts] = ad_texts.text_counts(fields).collect()
     day.run.counts |= counts.asDict()
     with_text = ad_texts.ad_texts(fields)
@@ -232,9 +236,10 @@ def _catalogue(
 
 def _backgrounds(day: Day, behaviours: DataFrame, catalogue: str) -> DataFrame:
     sample = backgrounds.sample_histories(behaviours, users=day.config.match.background_users)
-    return backgrounds.backgrounds(
-        sample, day.live, catalogue=catalogue, live_ads=day.run.counts["ads_live"], match=day.config.match
+    sums = backgrounds.block_sums(
+        sample, catalogue=catalogue, live_ads=day.run.counts["ads_live"], match=day.config.match
     )
+    return backgrounds.backgrounds(day.keep(sums), day.live)
 
 
 def _matches(
@@ -245,9 +250,9 @@ def _matches(
     live_figures: pd.DataFrame,
     catalogue: str,
 ) -> DataFrame:
-    requests = matches.match_requests(users, behaviours, excluded, day.given)
+    requests = matches.match_requests(users, behaviours, excluded, day.checked.candidates)
     direct = False
-    if day.given is not None:  # as many c as the pairs need, or the whole table C
+    if day.checked.candidates is not None:  # as many c as the pairs need, or the whole table C
         needed = requests.agg(F.sum(F.size("ad_ids") * F.size("candidates")).alias("n")).first()
         behaved = behaviours.select(F.explode("ad_ids")).distinct().count()
         direct = (needed.n or 0) < behaved * len(live_figures)  # type: ignore[union-attr]
@@ -258,7 +263,7 @@ def _matches(
         catalogue=catalogue,
         match=day.config.match,
         direct=direct,
-        keep=day.config.match.keep_per_user if day.given is None else None,
+        keep=day.config.match.keep_per_user if day.checked.candidates is None else None,
         tasks=parallel_tasks(day.run.storage.spark),
     )
 

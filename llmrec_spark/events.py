@@ -47,9 +47,9 @@ def checked_events(events: DataFrame, *, as_of: date, types: Sequence[str], sear
 
 
 def with_consent(events: DataFrame, users: DataFrame | None) -> DataFrame:
-    """The events of users who consent. `users` has one row a user; without it, or a consent column, everyone does.
+    """The events of users who consent. `users` has one row a user; without it (None) everyone does.
 
-    With `users`, an event of someone it does not list has no consent either.
+    Someone whom `users` does not list has not consented either.
     """
     if users is None:
         return events

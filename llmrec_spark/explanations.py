@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import read_inputs
-from llmrec_spark.daily_publishing import published_run
+from llmrec_spark.daily_publishing import published_run, refuse_expired
 from llmrec_spark.errors import DataError
 from llmrec_spark.runs import say
 from llmrec_spark.sequences import queries
@@ -38,6 +38,7 @@ def example_users(sequences: DataFrame, ad_texts: DataFrame, lists: DataFrame) -
         sequences.where(F.size("ad_ids") >= 5)
         .select("user_id", F.explode("ad_ids").alias("ad_id"))
         .join(titles, on="ad_id", how="inner")
+        .join(lists, on="user_id", how="left_semi")
         .groupBy("user_id")
         .agg(F.avg(F.col("han").cast("double")).alias("han"))
     )
@@ -58,6 +59,7 @@ def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[s
     if run is None:
         raise DataError(f"recommendations: {day} is not published. Run jobs/score_daily.py --date {day} first.")
     lists = storage.read(RECOMMENDATIONS).where(F.col("run_date") == F.lit(str(day)).cast("date"))
+    refuse_expired(storage, run)
     sequences, texts = storage.read_run(SEQUENCES, run.run_id), storage.read_run(AD_TEXTS, run.run_id)
     chosen = list(users) or example_users(sequences, texts, lists)
     rows = lists.where(F.col("user_id").isin(chosen) & (F.col("rank") <= length)).orderBy("user_id", "rank").collect()

@@ -6,12 +6,13 @@ from datetime import date, timedelta
 
 from pyspark.sql import functions as F
 
+from llmrec_spark.candidates import checked_users
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import read_inputs
-from llmrec_spark.daily_publishing import published_run
+from llmrec_spark.daily_publishing import published_run, refuse_expired
 from llmrec_spark.errors import DataError
 from llmrec_spark.evaluations import SCORERS, judged_lists, list_metrics, mean_metrics
-from llmrec_spark.events import checked_events, midnight
+from llmrec_spark.events import checked_events, midnight, with_consent
 from llmrec_spark.impressions import clicked_impressions
 from llmrec_spark.quarantine import accepted
 from llmrec_spark.runs import say
@@ -24,12 +25,15 @@ def judge_day(storage: Storage, config: Config, day: date, *, k: int) -> None:
     run = published_run(storage, day)
     if run is None:
         raise DataError(f"recommendations: {day} is not published. Run jobs/score_daily.py --date {day} first.")
-    log = read_inputs(storage, config).tables["events"]
+    refuse_expired(storage, run)
+    inputs = read_inputs(storage, config)
+    log = inputs.tables["events"]
+    consenting = accepted(checked_users(inputs.tables["users"], has_consent=True)) if inputs.has_consent else None
     types, searches = list(config.events.weights), config.events.searches
     checked = checked_events(
         log, as_of=day + timedelta(days=2), types=types, searches=searches
     )  # a day of clicks after
-    known = accepted(checked.where("NOT is_later"))
+    known = with_consent(accepted(checked.where("NOT is_later")), consenting)
     shown = clicked_impressions(known, impressions=config.events.impressions, clicks=config.events.clicks)
     before = known.where(F.col("event_ts") < midnight(day))
     judged = judged_lists(shown, storage.read_run(MATCHES, run.run_id), before, on=day)

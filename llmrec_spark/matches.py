@@ -83,7 +83,7 @@ def matches(
         .repartition(max(tasks, blocks), "block", share)
         .sortWithinPartitions("block")
         .mapInPandas(score_partition, SCHEMA)
-        .withColumns({name: F.nanvl(name, F.lit(None).cast("double")) for name in ("match", "background")})
+        .withColumns({name: F.nanvl(name, F.lit(None).cast("double")) for name in ("match", "background", "score")})
     )
     if blocks == 1 or keep is None:
         return found

@@ -13,12 +13,13 @@ from pyspark.sql import DataFrame
 from llmrec_spark import ad_texts as texts_stage
 from llmrec_spark import text_vectors as vectors_stage
 from llmrec_spark.ads import checked_ads
+from llmrec_spark.column_maps import mapped_input
 from llmrec_spark.config import Config, EncoderConfig
 from llmrec_spark.errors import DataError
 from llmrec_spark.quarantine import accepted
 from llmrec_spark.runs import say
 from llmrec_spark.session import parallel_tasks, progress, share_folder
-from llmrec_spark.storage import Storage, mapped_input
+from llmrec_spark.storage import Storage
 from llmrec_spark.tables import TEXT_VECTORS
 
 EMBEDDED = ("minilm", "multilingual")
@@ -46,7 +47,9 @@ def write_model_of_ads(
     from llmrec_spark.model.checkpoint import ModelConfig, write_model
 
     pinned = storage.pin("ads", config.inputs.ads)
-    ads = accepted(checked_ads(mapped_input("ads", pinned, config.inputs.ads, config.text.separators)))
+    ads = accepted(
+        checked_ads(mapped_input("ads", pinned.rows, pinned.where, config.inputs.ads, config.text.separators))
+    )
     texts = texts_stage.ad_texts(
         texts_stage.field_texts(ads, fields=config.text.fields, max_characters=config.text.max_characters)
     ).persist()

@@ -6,6 +6,7 @@ Nothing personal goes in: counts, seconds, versions, and lists whose users are n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,15 @@ from llmrec_spark.errors import ModelError, TryAgainError
 
 NAME = "llmrec_ad_matcher"
 CHAMPION = "champion"
-SAFE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # an unreachable server costs seconds, not minutes
+SQLITE = "sqlite:///"
+PATIENCE = {  # an unreachable server costs seconds, not minutes; who wants more sets more
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+SAFE = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -52,6 +57,11 @@ def resolve_model(uri: str, config: MlflowConfig) -> ResolvedModel:
             )
         digest = verify_model(folder)
         return ResolvedModel(folder, f"folder:{digest[:12]}", digest)
+    if config.tracking_uri.startswith(SQLITE) and not Path(config.tracking_uri.removeprefix(SQLITE)).exists():
+        raise ModelError(
+            f"model {uri}: there is no registry at {config.tracking_uri} (mlflow.tracking_uri). Run "
+            "jobs/register_model.py, or give --model a folder."
+        )
     with _mlflow(config) as mlflow:
         name, version = _version(mlflow, uri)
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
@@ -78,7 +88,7 @@ def _version(mlflow: Any, uri: str) -> tuple[str, str]:
 
 def register_model(folder: Path, config: MlflowConfig, facts: Mapping[str, Any], *, aliases: tuple[str, ...]) -> str:
     """Logs a model folder as models-from-code, registers it and sets aliases; returns the version."""
-    with _mlflow(config) as mlflow, mlflow.start_run(run_name="register_model"):
+    with _tracked(config, "register_model") as (mlflow, _):
         mlflow.log_params(dict(facts))
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -95,13 +105,20 @@ def register_model(folder: Path, config: MlflowConfig, facts: Mapping[str, Any],
 
 def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[str, float], lists: pd.DataFrame) -> str:
     """One MLflow run per scored day: facts as tags, config as a file, numbers as metrics, lists as a table."""
-    with _mlflow(config.mlflow) as mlflow, mlflow.start_run(run_name=f"score_daily {facts['run_date']}") as run:
+    with _tracked(config.mlflow, f"score_daily {facts['run_date']}") as (mlflow, run):
         mlflow.set_tags({name: str(value) for name, value in facts.items()})
-        mlflow.log_dict(config.model_dump(mode="json"), "config.json")
+        mlflow.log_dict(_without_secrets(config.model_dump(mode="json")), "config.json")
         mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
         if len(lists):
             mlflow.log_table(lists, "example_lists.json")
         return str(run.info.run_id)
+
+
+def _without_secrets(value: Any) -> Any:
+    """The configuration with user names, passwords and queries cut out of its URIs."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(one) for key, one in value.items()}
+    return re.sub(r"(?<=://)[^/@]*@|(?<=\w)\?\S*$", "", value) if isinstance(value, str) and "://" in value else value
 
 
 def _metric_name(name: str) -> str:
@@ -110,23 +127,35 @@ def _metric_name(name: str) -> str:
 
 @contextmanager
 def _mlflow(config: MlflowConfig) -> Iterator[Any]:
-    """MLflow set on the configured store and experiment. Raises TryAgainError when the store does not answer."""
-    os.environ.update({name: value for name, value in SAFE.items() if name not in os.environ})
-    if config.tracking_uri.startswith("sqlite:///"):
-        Path(config.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    """MLflow set on the configured store. Raises TryAgainError when the store does not answer."""
+    os.environ.update({name: value for name, value in PATIENCE.items() if name not in os.environ} | SAFE)
     import mlflow  # seconds to import: only where a registry is asked
 
     try:
         mlflow.set_tracking_uri(config.tracking_uri)
-        if mlflow.get_experiment_by_name(config.experiment) is None:
-            root = config.artifact_root
-            location = Path(root).resolve().as_uri() if root and "://" not in root else root
-            mlflow.create_experiment(config.experiment, artifact_location=location)
-        mlflow.set_experiment(config.experiment)
         yield mlflow
     except mlflow.exceptions.MlflowException as error:
         _raise_if_unreachable(error)
         raise
+
+
+@contextmanager
+def _tracked(config: MlflowConfig, run_name: str) -> Iterator[tuple[Any, Any]]:
+    """MLflow and a new run in the configured experiment, which is made where it is not."""
+    if config.tracking_uri.startswith(SQLITE):
+        Path(config.tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    with _mlflow(config) as mlflow:
+        if mlflow.get_experiment_by_name(config.experiment) is None:
+            root = config.artifact_root
+            location = Path(root).resolve().as_uri() if root and "://" not in root else root
+            try:
+                mlflow.create_experiment(config.experiment, artifact_location=location)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another job was faster
+                    raise
+        mlflow.set_experiment(config.experiment)
+        with mlflow.start_run(run_name=run_name) as run:
+            yield mlflow, run
 
 
 def _raise_if_unreachable(error: Exception) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import DataFrame
 
 from llmrec_spark.session import progress
 from llmrec_spark.storage import Storage
@@ -28,11 +28,11 @@ class Run:
     model_digest: str
     config_digest: str
     input_versions: Mapping[str, str]
+    is_published: bool = False  # readers see its rows: whatever else it does, its status stays published
     status: str = "running"
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
-    _observations: list[Observation] = field(default_factory=list)
 
     def resume(self) -> None:
         """Takes over what an earlier run of this run_id completed, counted and measured."""
@@ -47,17 +47,9 @@ class Run:
             return self.storage.read_run(table, self.run_id)
         with self.timed(table.name):
             self.counts[table.name] = self.storage.write_run(table, build(), self.run_id)
-        while self._observations:
-            self.counts |= self._observations.pop().get
         self.completed.append(table.name)
         self.record()
         return self.storage.read_run(table, self.run_id)
-
-    def counting(self, rows: DataFrame, **counts: Column) -> DataFrame:
-        """`rows` as they are; the counts are taken while the running stage writes, at no extra pass."""
-        observation = Observation()
-        self._observations.append(observation)
-        return rows.observe(observation, *[count.alias(name) for name, count in counts.items()])
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -71,7 +63,7 @@ class Run:
 
     def record(self, status: str | None = None) -> None:
         """Writes the row."""
-        self.status = status or self.status
+        self.status = "published" if self.is_published else status or self.status
         values: dict[str, Any] = {column.name: getattr(self, column.name, None) for column in RUNS.columns}
         values |= {"input_versions": dict(self.input_versions), "updated_at": datetime.now(UTC)}
         rows = self.storage.spark.createDataFrame([tuple(values[c.name] for c in RUNS.columns)], RUNS.ddl)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -21,13 +20,14 @@ from delta.exceptions import (
     ProtocolChangedException,
 )
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import InputConfig, TablesConfig
 from llmrec_spark.errors import ConfigError, DataError, TryAgainError
-from llmrec_spark.tables import INPUTS, RECOMMENDATIONS, Table
+from llmrec_spark.tables import RECOMMENDATIONS, Table
 
 CONFLICTS = (  # what Delta raises when another writer was there first; none is a subclass of another
     ConcurrentAppendException,
@@ -82,6 +82,11 @@ class Storage:
                 f"inputs.{name}: no Delta table at {config.path or config.name}. Write it there, or change "
                 f"inputs.{name} in the configuration. ({_first_line(error)})"
             ) from error
+        except Py4JJavaError as error:  # a file system that refuses: credentials, a host, a scheme without a JAR
+            raise DataError(
+                f"inputs.{name}: {config.path or config.name} cannot be read ({error.java_exception}). Check the "
+                "credentials and JARs that Spark has for it."
+            ) from error
         return PinnedTable(rows, str(config.path or config.name), f"{detail.id}@{newest.version}")  # type: ignore[union-attr]
 
     def exists(self, table: Table) -> bool:
@@ -118,10 +123,10 @@ class Storage:
         if table.partition:
             builder = builder.partitionedBy(*table.partition)
         try:
-            _committed(builder.execute)
-        except TryAgainError:
-            raise
+            builder.execute()
         except Exception as error:  # Java errors of a file system come in many classes
+            if self.exists(table):  # another job was faster
+                return
             raise ConfigError(
                 f"{self.where(table)}: cannot be created ({_first_line(error)}). "
                 "Give tables.root a folder or URI that this user may write to."
@@ -161,7 +166,10 @@ class Storage:
         target = merge(self.spark, self.where(table).removeprefix("delta.`").removesuffix("`"))
         checked = _checked(table, rows)
         merged = target.alias("old").merge(checked.alias("new"), same_key).whenNotMatchedInsertAll()
-        [counts] = _committed(merged.execute).collect()  # nothing new makes no commit to ask
+        try:
+            [counts] = merged.execute().collect()  # nothing new makes no commit to ask
+        except CONFLICTS:  # another day added some of the same texts: what it added is not missing any more
+            [counts] = _committed(merged.execute).collect()
         return int(counts.num_inserted_rows)
 
     def forget_runs(self, table: Table, run_ids: list[str]) -> None:
@@ -178,22 +186,25 @@ class Storage:
 
     def _commit(self, table: Table, rows: DataFrame, condition: str, lineage: Mapping[str, Any]) -> int:
         self.create(table)
+        metadata = json.dumps(dict(lineage), sort_keys=True)
         writer = (
             rows.write.format("delta")
             .mode("overwrite")
             .option("replaceWhere", condition)
-            .option("userMetadata", json.dumps(dict(lineage), sort_keys=True))
+            .option("userMetadata", metadata)
         )
         if self._tables.catalog is not None:
             _committed(lambda: writer.saveAsTable(self.where(table)))
         else:
             _committed(lambda: writer.save(self._path(table)))
-        return self._rows_written(table)
+        return self._rows_written(table, metadata)
 
-    def _rows_written(self, table: Table) -> int:
-        [newest] = self.spark.sql(f"DESCRIBE HISTORY {self.where(table)} LIMIT 1").select("operationMetrics").collect()
-        metrics = newest.operationMetrics
-        return int(metrics.get("numOutputRows") or 0)
+    def _rows_written(self, table: Table, metadata: str) -> int:
+        newest = self.spark.sql(f"DESCRIBE HISTORY {self.where(table)} LIMIT 20").where(
+            F.col("userMetadata") == metadata
+        )
+        row = newest.orderBy(F.desc("version")).select("operationMetrics").first()
+        return int(row.operationMetrics.get("numOutputRows") or 0) if row else 0  # nothing to replace: no commit
 
 
 def absolute(path: str) -> str:
@@ -203,61 +214,6 @@ def absolute(path: str) -> str:
 
 def _input_name(config: InputConfig) -> str:
     return config.name if config.name is not None else f"delta.`{absolute(str(config.path))}`"
-
-
-def mapped_input(name: str, pinned: PinnedTable, config: InputConfig, separators: Mapping[Any, str]) -> DataFrame:
-    """An input under our column names and types, columns that no one asked for kept under theirs.
-
-    Absent optional columns are NULL. Ids are cast to strings; a time without a zone is UTC; a phrase list given as text
-    is split at its separator. Raises DataError for a missing column, a wrong type or a map that names neither side's.
-    """
-    table = INPUTS[name]
-    theirs = dict(pinned.rows.dtypes)
-    where = f"inputs.{name} ({pinned.where})"
-    unknown = sorted(set(config.columns.values()) - set(theirs))
-    if unknown:
-        raise DataError(f"{where}: the column map names {unknown}; the table has {sorted(theirs)}.")
-    columns = []
-    for column in table.columns:
-        source = config.columns.get(column.name, column.name)
-        if source not in theirs:
-            if column.required:
-                raise DataError(
-                    f"{where}: has no column {source!r} ({column.comment}); it has {sorted(theirs)}. "
-                    f"Map it: inputs.{name}.columns.{column.name}: <their name>."
-                )
-            columns.append(F.lit(None).cast(column.kind).alias(column.name))
-            continue
-        converted = _converted(source, theirs[source], column.kind, separators.get(column.name))
-        if converted is None:
-            raise DataError(
-                f"{where}: column {source!r} is {theirs[source]}, expected {column.kind} ({column.comment})."
-            )
-        columns.append(converted.alias(column.name))
-    ours = {column.name for column in table.columns}
-    mapped = set(config.columns.values())
-    extra = [F.col(f"`{source}`") for source in theirs if source not in mapped and source.lower() not in ours]
-    return pinned.rows.select(*columns, *extra)
-
-
-NUMBERS = re.compile(r"(tinyint|smallint|int|bigint|float|double|decimal.*)$")
-
-
-def _converted(source: str, found: str, expected: str, separator: str | None) -> Column | None:
-    """The column as the expected type, or None where that makes no sense."""
-    value = F.col(f"`{source}`")
-    if found == expected:
-        return value
-    if expected == "string" and (NUMBERS.match(found) or found == "string"):
-        return value.cast("string")
-    if expected in ("double", "int") and NUMBERS.match(found):
-        return value.cast(expected)
-    if expected == "timestamp" and found == "timestamp_ntz":  # as text, which knows no session's zone
-        return F.concat(value.cast("string"), F.lit("Z")).cast("timestamp")
-    if expected == "array<string>" and found == "string":
-        one = F.array(value) if separator is None else F.split(value, re.escape(separator))
-        return F.when(value.isNotNull(), one)
-    return None
 
 
 def _checked(table: Table, rows: DataFrame) -> DataFrame:
@@ -284,8 +240,12 @@ def _first_line(error: BaseException) -> str:
     return message.splitlines()[0][:300] if message else type(error).__name__
 
 
-def write_input(rows: DataFrame, config: InputConfig, *, append: bool = False) -> int:
+def write_input(rows: DataFrame, config: InputConfig | None, *, append: bool = False) -> int:
     """Writes an input table where the configuration has it, for loaders of sample data; returns how many rows."""
+    if config is None:
+        raise ConfigError(
+            "inputs: the configuration names no place for a table of this data. Take the one it came with."
+        )
     writer = rows.write.format("delta").mode("append" if append else "overwrite").option("overwriteSchema", not append)
     if config.name is not None:
         writer.saveAsTable(config.name)

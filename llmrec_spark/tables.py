@@ -267,7 +267,7 @@ RUNS = Table(
         RUN,
         ("job", "string", "what ran"),
         ("run_date", "date", "the day scored"),
-        ("status", "string", "running, published, shadow, refused or expired"),
+        ("status", "string", "running, published, shadow, refused, failed or expired"),
         ("model_version", "string", "version in the registry, or digest of a folder"),
         ("model_digest", "string", "SHA-256 of the model's manifest"),
         ("config_digest", "string", "SHA-256 of what decides the rows"),

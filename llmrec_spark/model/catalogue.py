@@ -97,7 +97,7 @@ def build_catalogue(
             queried.assign(item=len(ads) + np.arange(len(hashes)), column=0, field="title", text_hash=hashes),
         ],
         ignore_index=True,
-    )
+    ).sort_values(["item", "column"], ignore_index=True)  # however the rows arrived
     distinct = entries[["field", "text_hash"]].drop_duplicates().sort_values(["field", "text_hash"])
     place = pd.MultiIndex.from_frame(distinct)
     table = np.full((len(ads) + len(hashes), len(fields)), -1, dtype=np.int32)
@@ -127,5 +127,6 @@ def centred_vectors(texts: pd.DataFrame, vectors: pd.Series, centre: Mapping[str
     stacked = np.frombuffer(b"".join(vectors.loc[texts["text_hash"]]), dtype="<f4").reshape(len(texts), -1)
     if centre is None:
         return stacked
-    shifted = stacked - np.stack([centre[field] for field in texts["field"]])
+    overall = np.mean(list(centre.values()), axis=0)  # of a field that no ad had when the model was registered
+    shifted = stacked - np.stack([centre.get(field, overall) for field in texts["field"]])
     return np.asarray(shifted / np.maximum(np.linalg.norm(shifted, axis=1, keepdims=True), 1e-12), dtype=np.float32)

@@ -33,10 +33,10 @@ def model_folder(spark, tables, tmp_path_factory):
     return folder
 
 
-def write_conf(tables, path, **changes) -> str:
-    """The golden configuration over `tables`, with changes of whole sections."""
+def write_conf(folder, path, **changes) -> str:
+    """The golden configuration over the tables of `folder`, with changes of whole sections."""
     values = yaml.safe_load((GOLDEN / "conf.yaml").read_text(encoding="utf-8"))
-    values["inputs"] = {name: {"path": str(tables / "local" / "golden" / name)} for name in ("events", "ads")}
+    values["inputs"] = {name: {"path": str(folder / "local" / "golden" / name)} for name in ("events", "ads")}
     values["tables"] = {"root": str(path.parent / "own")}
     values["mlflow"] = {"tracking_uri": f"sqlite:///{path.parent}/mlflow.db", "artifact_root": str(path.parent / "art")}
     path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
@@ -115,7 +115,7 @@ def test_a_column_of_the_wrong_type_is_named(tables, tmp_path, model_folder):
 def test_an_alias_that_is_not_there_is_answered_with_the_versions(conf):
     code, said = job("score_daily", "--config", conf, *DAY, "--model", "models:/llmrec_ad_matcher@challenger")
     assert code == 78
-    assert "versions of llmrec_ad_matcher there: none. Run jobs/register_model.py" in said
+    assert "there is no registry at sqlite:///" in said
 
 
 def test_a_folder_that_is_no_model_is_refused(conf, tmp_path):

@@ -1,8 +1,8 @@
 import pytest
 
+from llmrec_spark.column_maps import mapped_input
 from llmrec_spark.config import InputConfig
 from llmrec_spark.errors import DataError
-from llmrec_spark.storage import PinnedTable, mapped_input
 from llmrec_spark.tables import ADS, EVENTS
 from tests.conftest import at, session_time_zone
 
@@ -13,7 +13,7 @@ ZONES = ["UTC", "Asia/Shanghai", "America/New_York"]
 
 def mapped(rows, name="events", columns=None, separators=None):
     config = InputConfig(path="/their/table", columns=columns or {})
-    return mapped_input(name, PinnedTable(rows, "/their/table", "id@7"), config, separators or {})
+    return mapped_input(name, rows, "/their/table", config, separators or {})
 
 
 def one_event(spark, **changed):
