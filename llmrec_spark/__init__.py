@@ -31,6 +31,7 @@ The end of the line, Spark only
     evaluations         how well lists that were shown are ordered
 
 Around the line
+    column_maps         an input under our column names and types
     daily_inputs        the company's tables pinned, checked, counted
     model_registration  an encoder becomes a model
     daily_scoring       the stages of one day in order

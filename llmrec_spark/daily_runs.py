@@ -11,10 +11,10 @@ from pyspark.sql import functions as F
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs, read_inputs
 from llmrec_spark.daily_publishing import forget_old_runs, publish, published_run
-from llmrec_spark.daily_scoring import run_id_of, score_day
+from llmrec_spark.daily_scoring import score_day
 from llmrec_spark.errors import AuditError, LlmrecError, ModelError, TryAgainError
 from llmrec_spark.registry import ResolvedModel, log_scoring_run
-from llmrec_spark.runs import Run, say
+from llmrec_spark.runs import Run, run_id_of, say
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import ADS, OWN, RANKINGS, RUNS
 
@@ -105,7 +105,8 @@ def _track(storage: Storage, config: Config, run: Run, inputs: Inputs) -> None:
 
 def new_run(storage: Storage, config: Config, day: date, inputs: Inputs, model: ResolvedModel) -> Run:
     """The run of a day, as it stands before its first stage."""
-    run_id, published = run_id_of(day, inputs.versions, model, config), published_run(storage, day)
+    run_id = run_id_of(day, inputs=inputs.versions, model=(model.version, model.digest), config=config.digest())
+    published = published_run(storage, day)
     return Run(
         storage=storage,
         run_id=run_id,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -49,22 +47,6 @@ from llmrec_spark.tables import (
     TEXT_VECTORS,
 )
 from llmrec_spark.text_vectors import unknown_share
-
-
-def code_digest() -> str:
-    """SHA-256 of the package's sources: other code may give other rows."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()
-
-
-def run_id_of(run_date: date, versions: Mapping[str, str], model: ResolvedModel, config: Config) -> str:
-    """16 hex digits of what decides the rows: date, input versions, model, config and code."""
-    model_parts = (model.version, model.digest)
-    parts = (str(run_date), sorted(versions.items()), model_parts, config.digest(), code_digest())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -135,7 +117,8 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     live_figures = pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)
     scored = run.stage(MATCHES, lambda: _matches(day, users, behaviours, excluded, live_figures, catalogue))
     ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, behaviours, live_figures, catalogue))
-    _count_lists(day, users, ranked, scored)
+    [lists] = recommendations.list_counts(users, ranked, scored, length=config.ranking.max_per_user).collect()
+    run.counts |= lists.asDict()
     audited = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking)
     [found] = audited.collect()
     recommendations.refuse_bad_lists(run.run_id, found.asDict(), config.audit)
@@ -288,21 +271,3 @@ def _rankings(
         ranking=day.config.ranking,
         model_version=day.model.version,
     )
-
-
-def _count_lists(day: Day, users: DataFrame, ranked: DataFrame, scored: DataFrame) -> None:
-    """Counts users, cold starts, and short lists with their reason."""
-    length = day.config.ranking.max_per_user
-    lists = ranked.groupBy("user_id").agg(F.count("*").alias("length"), F.first("source").alias("source"))
-    found = scored.groupBy("user_id").agg(F.count("*").alias("matched"))
-    of_users = users.join(lists, on="user_id", how="left").join(found, on="user_id", how="left")
-    is_short = F.coalesce("length", F.lit(0)) < length
-    few = F.coalesce("matched", F.lit(0)) < length
-    [counts] = of_users.agg(
-        F.count("*").alias("users"),
-        F.count_if(F.col("source") == "cold_start").alias("users_cold_start"),
-        F.count_if(F.col("length").isNull()).alias("users_without_list"),
-        F.count_if(is_short & few).alias("short_lists_too_few_ads"),
-        F.count_if(is_short & ~few).alias("short_lists_by_rules"),
-    ).collect()
-    day.run.counts |= counts.asDict()

@@ -87,6 +87,26 @@ def _over_cap(value: Column, cap: int | None) -> Column:
     return F.coalesce(most, F.lit(0)) > cap
 
 
+def list_counts(users: DataFrame, rankings: DataFrame, matches: DataFrame, *, length: int) -> DataFrame:
+    """One row: users, users_cold_start, users_without_list, and lists shorter than `length` by their reason.
+
+    short_lists_too_few_ads: fewer ads were left to the user than a list holds; short_lists_by_rules: exclusions,
+    caps and near duplicates took the rest. users has one row a user.
+    """
+    lists = rankings.groupBy("user_id").agg(F.count("*").alias("length"), F.first("source").alias("source"))
+    found = matches.groupBy("user_id").agg(F.count("*").alias("matched"))
+    of_users = users.join(lists, on="user_id", how="left").join(found, on="user_id", how="left")
+    is_short = F.coalesce("length", F.lit(0)) < length
+    few = F.coalesce("matched", F.lit(0)) < length
+    return of_users.agg(
+        F.count("*").alias("users"),
+        F.count_if(F.col("source") == "cold_start").alias("users_cold_start"),
+        F.count_if(F.col("length").isNull()).alias("users_without_list"),
+        F.count_if(is_short & few).alias("short_lists_too_few_ads"),
+        F.count_if(is_short & ~few).alias("short_lists_by_rules"),
+    )
+
+
 def refuse_bad_lists(run_id: str, found: dict[str, float], config: AuditConfig) -> None:
     """Raises AuditError naming each check of `found` (the row of `audit`) that failed and on how much."""
     bounds = {"lists": found["lists"], "cold_share": found["cold_share"], "short_share": found["short_share"]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -14,6 +16,21 @@ from pyspark.sql import DataFrame
 from llmrec_spark.session import progress
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import RUNS, Table
+
+
+def code_digest() -> str:
+    """SHA-256 of the package's sources: other code may give other rows."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+def run_id_of(run_date: date, *, inputs: Mapping[str, str], model: tuple[str, str], config: str) -> str:
+    """16 hex digits of what decides the rows: date, input versions, model version and digest, config and code."""
+    parts = (str(run_date), sorted(inputs.items()), model, config, code_digest())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 @dataclass

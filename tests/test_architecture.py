@@ -22,7 +22,7 @@ HEAVY = {"pyspark", "delta", "mlflow", "torch", "transformers"}
 DOORS_TO = {  # who may import what
     "delta": {"storage"},
     "mlflow": {"registry", "registered_model"},
-    "py4j": {"session"},
+    "py4j": {"session", "storage"},
 }
 VAGUE = {"util", "utils", "helper", "helpers", "common", "base", "misc"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
