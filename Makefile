@@ -32,8 +32,8 @@ install: .venv/.installed ## install everything into .venv (several GB: torch), 
 score: .venv/.installed ## load the sample, register the embedded model, publish 2026-03-01, show three users
 	@test -e local/sample/.loaded || { $(SUBMIT) jobs/load_sample.py --config conf/sample.yaml $(QUIET); touch local/sample/.loaded; }
 	@test -e local/sample/.registered || { $(SUBMIT) jobs/register_model.py --config conf/sample.yaml $(QUIET); touch local/sample/.registered; }
-	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) $(QUIET)
-	@$(SUBMIT) jobs/show_lists.py --config conf/sample.yaml --date $(DATE) $(QUIET)
+	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) $(QUIET) | tee local/sample/.said
+	@grep -q 'is published already' local/sample/.said || $(SUBMIT) jobs/show_lists.py --config conf/sample.yaml --date $(DATE) $(QUIET)
 	@echo "Try next:"
 	@echo "  $(BIN)/spark-sql --properties-file conf/spark-defaults.conf -i conf/sample_views.sql -e \"SELECT * FROM recommendations LIMIT 5\""
 	@echo "  make ui      # the runs in MLflow"

@@ -13,7 +13,6 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"  # data sets beside the checkout, not part of it
-SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # a Java machine that runs for minutes starts faster so
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # before pyspark starts
 
 
@@ -55,7 +54,7 @@ def spark(tmp_path_factory):
 
     scratch = tmp_path_factory.mktemp("spark")
     settings = spark_defaults()
-    own = f"-Djava.io.tmpdir={scratch} -Dderby.system.home={scratch} {SHORT_LIVED}"
+    own = f"-Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}"
     settings |= {
         "spark.master": "local[2]",
         "spark.ui.enabled": "false",

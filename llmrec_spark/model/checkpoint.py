@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ def verify_model(folder: Path) -> str:
     return model_digest(folder)
 
 
+@lru_cache(maxsize=4)
 def verify_golden(folder: Path, device: str) -> None:
-    """Raises ModelError where the encoder gives other vectors on this device than on the one that wrote the model."""
+    """Raises ModelError where the encoder gives other vectors on this device than where it was written; asked once."""
     from llmrec_spark.model.ad_encoder import load_ad_encoder
 
     golden = _manifest(folder)["golden"]

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from llmrec_spark.column_maps import mapped_input
@@ -76,11 +78,13 @@ def test_a_map_to_a_column_that_is_not_there_is_refused(spark):
         ("event_ts", "DATE'2026-03-01'", "date", "timestamp"),
         ("user_id", "array('u')", "array<string>", "string"),
         ("user_id", "true", "boolean", "string"),
+        ("user_id", "1.5D", "double", "string"),
+        ("user_id", "CAST(7 AS DECIMAL(20,2))", "decimal(20,2)", "string"),
         ("position", "'first'", "string", "int"),
     ],
 )
 def test_a_column_of_a_wrong_type_is_refused(spark, name, sql, found, expected):
-    with pytest.raises(DataError, match=f"column '{name}' is {found}, expected {expected}"):
+    with pytest.raises(DataError, match=re.escape(f"column '{name}' is {found}, expected {expected}")):
         mapped(one_event(spark, **{name: sql}))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from llmrec_spark.config import AuditConfig, RankingConfig
 from llmrec_spark.errors import AuditError
-from llmrec_spark.recommendations import audit, published_by, recommendations, refuse_bad_lists
+from llmrec_spark.recommendations import audit, list_counts, published_by, recommendations, refuse_bad_lists
 from llmrec_spark.tables import RANKINGS, RECOMMENDATIONS
 from tests.spark.rows import DAY, ads_of, rows_of, users_of
 
@@ -134,6 +134,26 @@ def test_categories_are_the_same_only_if_their_phrases_are(spark):
 def test_scores_that_differ_in_the_seventh_digit_may_be_in_either_order(spark):
     rows = [row("u", 1, "a", -1.00000012), row("u", 2, "b", -1.0), row("v", 1, "a", -1.0001), row("v", 2, "b", -1.0)]
     assert broken_checks(audited(spark, rows)) == {"lists out of order": 1}
+
+
+def test_lists_and_users_without_one_are_counted_by_reason(spark):
+    lists = [("full", "personal")] * 2 + [("ruled", "personal"), ("few", "cold_start")]
+    matched = [
+        (user, ad) for user, ads in (("full", "abc"), ("ruled", "ab"), ("few", "a"), ("none", "ab")) for ad in ads
+    ]
+    [found] = list_counts(
+        spark.createDataFrame([("full",), ("ruled",), ("few",), ("none",), ("unmatched",)], "user_id string"),
+        spark.createDataFrame(lists, "user_id string, source string"),
+        spark.createDataFrame(matched, "user_id string, ad_id string"),
+        length=2,
+    ).collect()
+    assert found.asDict() == {
+        "users": 5,
+        "users_cold_start": 1,
+        "users_without_list": 2,
+        "short_lists_too_few_ads": 2,
+        "short_lists_by_rules": 2,
+    }
 
 
 def test_nothing_is_refused_where_every_check_holds():

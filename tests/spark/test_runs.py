@@ -2,7 +2,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import TablesConfig
-from llmrec_spark.runs import Run
+from llmrec_spark.runs import Run, run_id_of
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import EXCLUSIONS, RUNS
 from tests.conftest import utc
@@ -104,10 +104,18 @@ def test_a_stage_that_fails_is_not_complete(spark, storage):
     assert storage.read_run(RUNS, "broken").count() == storage.read_run(EXCLUSIONS, "broken").count() == 0
 
 
-def test_rows_are_counted_while_their_stage_is_written(spark, storage):
-    run = run_of(storage, "counting")
-    run.stage(
-        EXCLUSIONS,
-        lambda: run.counting(exclusions_of(spark, "a", "b", "c"), late_ads=F.count_if(F.col("ad_id") > "a")),
-    )
-    assert run.counts == {"exclusions": 3, "late_ads": 2}
+def test_a_run_that_readers_see_stays_published_whatever_else_it_does(spark, storage):
+    run = killed_run(spark, storage, "seen")
+    run.is_published = True
+    run.record("shadow")
+    assert [row.status for row in storage.read_run(RUNS, "seen").collect()] == ["published"]
+
+
+def test_a_run_id_follows_from_date_inputs_model_and_config_and_not_from_their_order():
+    same = {"inputs": READ, "model": ("7", "m"), "config": "c"}
+    run_id = run_id_of(DAY, **same)
+    assert len(run_id) == 16
+    assert run_id_of(DAY, **(same | {"inputs": dict(reversed(READ.items()))})) == run_id
+    others = [{"inputs": READ | {"ads": "1a1a@1"}}, {"model": ("8", "m")}, {"model": ("7", "n")}, {"config": "d"}]
+    changed = {run_id_of(DAY, **(same | other)) for other in others} | {run_id_of(DAY.replace(day=2), **same)}
+    assert len(changed | {run_id}) == 6
