@@ -34,7 +34,7 @@ from llmrec_spark.events import with_consent
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import Run, say
-from llmrec_spark.session import parallel_tasks, share_folder
+from llmrec_spark.session import parallel_tasks, share_folder, shuffle_tasks
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import (
     AD_STATISTICS,
@@ -260,10 +260,10 @@ def _rankings(
     catalogue: str,
 ) -> DataFrame:
     sigma = live_figures["sigma"].iloc[0]
-    ordered = rankings.ordered_matches(scored, excluded, rankings.ad_groups(day.live), beta=day.config.match.beta)
     return rankings.rankings(
-        ordered,
+        rankings.matched_ads(scored, excluded, beta=day.config.match.beta, tasks=shuffle_tasks(day.run.storage.spark)),
         behaviours,
+        rankings.group_numbers(pd.DataFrame(rankings.ad_groups(day.live).toPandas())),
         catalogue=catalogue,
         fields=day.config.text.fields,
         sigma=None if pd.isna(sigma) else float(sigma),

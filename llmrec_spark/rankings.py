@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
 from llmrec_spark.config import MatchConfig, RankingConfig
-from llmrec_spark.matches import order_of
 from llmrec_spark.session import shared_folder, task_device
 from llmrec_spark.tables import RANKINGS
 from llmrec_spark.texts import normalise
 
 REASONS = "array<struct<ad_id: string, event_type: string, field: string, contribution: double>>"
-LISTED = ("listed", "score", "log_odds", "match", "rate", "lift", "advertiser", "category", "duplicate")
+LISTED = ("listed", "score", "log_odds", "match", "rate", "lift")
+GROUPS = ("advertiser", "category", "duplicate")  # what a list may hold only so many of
 NOT_YET = ("p_click", "p_conversion", "expected_value", "propensity")  # their stages do not exist
 SCHEMA = (
     "user_id string, rank int, ad_id string, score double, log_odds double, match double, rate double, lift double, "
@@ -44,29 +45,34 @@ def ad_groups(live: DataFrame) -> DataFrame:
     )
 
 
-def ordered_matches(matches: DataFrame, exclusions: DataFrame, groups: DataFrame, *, beta: float) -> DataFrame:
-    """One row per user: user_id and arrays of one length, best first: listed (ad_id), score, log_odds, match, rate,
-    lift, advertiser, category, duplicate; without ads of `exclusions`.
+def group_numbers(groups: pd.DataFrame) -> np.ndarray:
+    """What ad_groups found, as (A, 3) int32 in order of ad_id: the number of each ad's group, -1 for none."""
+    in_order = groups.sort_values("ad_id")
+    return np.stack([pd.factorize(in_order[name])[0] for name in GROUPS], axis=1).astype(np.int32)
 
-    matches  rows of MATCHES, of which those without a finite score are left out; groups as ad_groups gives them
+
+def matched_ads(matches: DataFrame, exclusions: DataFrame, *, beta: float, tasks: int) -> DataFrame:
+    """One row per user: user_id and arrays of one length, in no order: listed (ad_id), score, log_odds, match, rate,
+    lift; without ads of `exclusions`, spread over `tasks` tasks.
+
+    matches  rows of MATCHES, of which those without a finite score are left out
     """
     log_odds = F.ln(F.col("rate") / (1 - F.col("rate"))) + beta * F.col("lift")
-    order = order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")).alias("order")
-    entry = F.struct(order, "ad_id", *LISTED[1:])
     return (
         matches.where(F.abs("score") < F.lit(float("inf")))  # not NULL, nor NaN
-        .withColumn("log_odds", log_odds)
         .join(exclusions.select("user_id", "ad_id"), on=["user_id", "ad_id"], how="left_anti")
-        .join(F.broadcast(groups), on="ad_id", how="left")
+        .select("user_id", F.struct("ad_id", "score", log_odds.alias("log_odds"), "match", "rate", "lift").alias("ad"))
+        .repartition(tasks, "user_id")  # adaptive execution would put a day of a few MB into one task
         .groupBy("user_id")
-        .agg(F.array_sort(F.collect_list(entry)).alias("ads"))
+        .agg(F.collect_list("ad").alias("ads"))
         .select("user_id", F.col("ads.ad_id").alias("listed"), *[F.col(f"ads.{name}") for name in LISTED[1:]])
     )
 
 
 def rankings(
-    ordered: DataFrame,
+    matched: DataFrame,
     histories: DataFrame,
+    groups: np.ndarray,
     *,
     catalogue: str,
     fields: Sequence[str],
@@ -77,18 +83,20 @@ def rankings(
 ) -> DataFrame:
     """The columns of RANKINGS but run_id: at most K rows a user, rank from 1.
 
-    ordered, histories: one row a user. source is `personal` for users with a usable history, else `cold_start`.
-    What no stage gives yet (p_click, p_conversion, expected_value, propensity) is NULL.
+    matched, histories: one row a user, as matched_ads and sequences.histories give them; groups: group_numbers
+    of the live ads. A list is ordered by score, then log_odds, each to 6 significant digits, then ad_id.
+    source is `personal` for users with a usable history, else `cold_start`. What no stage gives yet (p_click,
+    p_conversion, expected_value, propensity) is NULL.
     """
 
     def rank_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from llmrec_spark.model.lists import ListMaker
 
-        make = ListMaker(str(shared_folder(catalogue)), fields, sigma, match, ranking, task_device())
+        make = ListMaker(str(shared_folder(catalogue)), fields, groups, sigma, match, ranking, task_device())
         for batch in batches:
             yield make(batch)
 
-    together = ordered.join(histories, on="user_id", how="left").select(
+    together = matched.join(histories, on="user_id", how="left").select(
         "user_id", *LISTED, "ad_ids", "query_hashes", "event_types", "log_priors"
     )
     ranked = together.mapInPandas(rank_partition, SCHEMA)

@@ -96,6 +96,11 @@ def parallel_tasks(spark: SparkSession) -> int:
     return spark.sparkContext.defaultParallelism
 
 
+def shuffle_tasks(spark: SparkSession) -> int:
+    """Tasks for a shuffle that must not be merged into one: those of the session's shuffles, and no core left idle."""
+    return max(parallel_tasks(spark), int(spark.conf.get("spark.sql.shuffle.partitions") or 1))
+
+
 @contextmanager
 def progress(spark: SparkSession, label: str, *, every_seconds: float = 5.0) -> Iterator[None]:
     """Prints how many tasks of the running Spark stages are done, while the block takes longer than a few seconds."""

@@ -11,20 +11,24 @@ from llmrec_spark.config import MatchConfig, RankingConfig
 from llmrec_spark.model.behaviour_encoder import Histories, encode_histories, flatten
 from llmrec_spark.model.catalogue import open_catalogue
 from llmrec_spark.model.match import Parameters, match_pairs
-from llmrec_spark.model.ranker import MIN_SIGMA, fill_lists
+from llmrec_spark.model.ranker import MIN_SIGMA, best_first, fill_lists
 from llmrec_spark.model.reasons import Reason, list_reasons
 
 FIGURES = ("score", "log_odds", "match", "rate", "lift")
-GROUPS = ("advertiser", "category", "duplicate")
 
 
 class ListMaker:
-    """Turns each user's ordered ads into the rows of the final list."""
+    """Turns each user's matched ads into the rows of the final list.
+
+    groups (A, 3) int32: of each live ad, in order of ad_id, the number of its advertiser's, its category's and its near
+    duplicates' group, which caps count; -1 for no group.
+    """
 
     def __init__(
         self,
         folder: str,
         fields: Sequence[str],
+        groups: np.ndarray,
         sigma: float | None,
         match: MatchConfig,
         ranking: RankingConfig,
@@ -32,6 +36,8 @@ class ListMaker:
     ) -> None:
         self.catalogue = open_catalogue(folder)
         self.items = pd.Index(self.catalogue.ad_ids)
+        self.groups = np.full((len(self.items), groups.shape[1]), -1, dtype=np.int64)
+        self.groups[self.catalogue.live] = groups
         self.fields, self.device, self.length = tuple(fields), device, ranking.max_per_user
         self.parameters = Parameters.of(match)
         self.scale = match.beta / sigma if sigma is not None and sigma >= MIN_SIGMA else 0.0
@@ -39,14 +45,14 @@ class ListMaker:
         self.caps = (ranking.max_per_advertiser, ranking.max_per_category, duplicates)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
-        """user_id, arrays of ads and their figures, best first, and a history each -> the rows of the lists."""
+        """user_id, arrays of ads and their figures in any order, and a history each -> the rows of the lists."""
         ad_ids, lengths = flatten(batch["listed"])
         table = pd.DataFrame({"ad_id": ad_ids, **{name: flatten(batch[name])[0].astype(float) for name in FIGURES}})
+        items, user = self.items.get_indexer(ad_ids), np.repeat(np.arange(len(batch)), lengths)
+        order = best_first(user, items, table["score"].to_numpy(), table["log_odds"].to_numpy())
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        groups = [pd.factorize(flatten(batch[name])[0])[0].astype(np.int64) for name in GROUPS]  # -1 for NULL
-        taken = fill_lists(offsets, groups, self.caps, self.length)
-        user = np.repeat(np.arange(len(batch)), lengths)[taken]
-        lists = table[taken].reset_index(drop=True)
+        taken = order[fill_lists(offsets, self.groups[items[order]].T, self.caps, self.length)]
+        user, lists = user[taken], table.iloc[taken].reset_index(drop=True)
         first = np.searchsorted(user, np.arange(len(batch)))
         histories = encode_histories(batch, self.catalogue)
         is_personal = np.diff(histories.offsets) > 0

@@ -48,18 +48,23 @@ def significant(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.round(values * up / down) / up * down)
 
 
-def keep_best(scores: Scores, shown: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
-    """Users and ads (n,) of the `keep` best of each user among those `shown` (U, A) with a finite score.
+def best_first(users: np.ndarray, ads: np.ndarray, score: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
+    """The order, (n,) int, of pairs of a user and an ad: by user, then from the best ad of each.
 
     Best is by score, then log_odds, each to 6 significant digits, then the ad's place.
     """
+    return np.lexsort((ads, -significant(log_odds), -significant(score), users))
+
+
+def keep_best(scores: Scores, shown: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    """Users and ads (n,) of the `keep` best of each user among those `shown` (U, A) with a finite score, best first."""
     score = np.where(shown & np.isfinite(scores.score), scores.score, -np.inf)
     if keep < score.shape[1]:
         last = np.partition(score, -keep, axis=1)[:, -keep]  # of the unrounded ones: what may tie with it stays
         users, ads = np.nonzero((score >= (last - np.abs(last) * SLACK)[:, None]) & (score > -np.inf))
     else:
         users, ads = np.nonzero(score > -np.inf)
-    order = np.lexsort((ads, -significant(scores.log_odds[users, ads]), -significant(score[users, ads]), users))
+    order = best_first(users, ads, score[users, ads], scores.log_odds[users, ads])
     users, ads = users[order], ads[order]
     first = np.searchsorted(users, np.arange(len(score)))
     kept = np.arange(len(users)) - first[users] < keep
@@ -67,7 +72,7 @@ def keep_best(scores: Scores, shown: np.ndarray, keep: int) -> tuple[np.ndarray,
 
 
 def fill_lists(
-    offsets: np.ndarray, groups: Sequence[np.ndarray], caps: Sequence[int | None], length: int
+    offsets: np.ndarray, groups: np.ndarray | Sequence[np.ndarray], caps: Sequence[int | None], length: int
 ) -> np.ndarray:
     """Which rows make the list of each user, (n,) bool: greedily in order, at most caps[k] rows of one group.
 

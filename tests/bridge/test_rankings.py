@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmrec_spark.config import MatchConfig, RankingConfig
-from llmrec_spark.rankings import ad_groups, ordered_matches, rankings
+from llmrec_spark.rankings import ad_groups, group_numbers, matched_ads, rankings
 from llmrec_spark.tables import RANKINGS
 from tests.bridge.shops import BETA, PAIRS, SIGMA, rounded, shop_of, slow_parts
 from tests.model.catalogues import Behaviour, simple_world, unit
@@ -76,15 +76,16 @@ def slow_lists(rows, ads, ranking, excluded=()):
 def ranked(spark, shop, rows, ads, *, ranking=RULES, excluded=(), sigma=SIGMA, partitions=1):
     """The rows of each user in order of rank."""
     live = ads_of(spark, *[{"ad_id": ad_id} | ad._asdict() for ad_id, ad in ads.items()])
-    ordered = ordered_matches(
+    matched = matched_ads(
         spark.createDataFrame(rows, MATCHED).repartition(partitions),
         spark.createDataFrame(list(excluded), PAIRS),
-        ad_groups(live),
         beta=BETA,
+        tasks=partitions,
     )
     found = rankings(
-        ordered.repartition(partitions),
+        matched,
         shop.histories(spark),
+        group_numbers(ad_groups(live).toPandas()),
         catalogue=shop.folder,
         fields=shop.world.fields,
         sigma=sigma,

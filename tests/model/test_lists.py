@@ -9,6 +9,7 @@ from tests.model.catalogues import FIELDS, Behaviour, history_rows, random_histo
 
 SIGMA = 0.07
 UNCAPPED = {"max_per_advertiser": None, "max_per_category": None, "drop_near_duplicates": False}
+GROUPS = ("advertiser", "category", "duplicate")
 CLICKED = [Behaviour("a")]
 
 
@@ -18,20 +19,24 @@ def shop():
     return simple_world({ad: {"title": unit(1, 2)} for ad in "abcde"})
 
 
-def ranked(world, tmp_path, users, ads, *, sigma=SIGMA, **rules):
-    """The lists of users with these ordered ads. An ad is (ad_id, group of each cap by name)."""
+def ranked(world, tmp_path, users, ads, *, sigma=SIGMA, scores=None, log_odds=None, **rules):
+    """The lists of users with these ads. An ad is (ad_id, number of its group by cap); scores: by default falling."""
     rows = history_rows(users)
 
     def column(value):
-        return pd.Series([None if of_user is None else [value(*ad) for ad in of_user] for of_user in ads], dtype=object)
+        return pd.Series([None if of_user is None else value(of_user) for of_user in ads], dtype=object)
 
-    rows["listed"] = column(lambda ad, _: ad)
-    for place, name in enumerate(("score", "log_odds", "match", "rate", "lift")):
-        rows[name] = column(lambda ad, _, place=place: ord(ad[0]) + 0.1 * place)
-    for name in ("advertiser", "category", "duplicate"):
-        rows[name] = column(lambda _, groups, name=name: groups.get(name))
+    rows["listed"] = column(lambda of_user: [ad for ad, _ in of_user])
+    rows["score"] = column(lambda of_user: scores or [-float(place) for place in range(len(of_user))])
+    for place, name in enumerate(("log_odds", "match", "rate", "lift")):
+        rows[name] = column(lambda of_user, place=place: [ord(ad[0]) + 0.1 * place for ad, _ in of_user])
+    if log_odds:
+        rows["log_odds"] = column(lambda of_user: log_odds)
+    groups = {ad: groups for of_user in ads for ad, groups in of_user or ()}
+    of_live = [[groups.get(ad, {}).get(name, -1) for name in GROUPS] for ad in sorted(world.live)]
     ranking = RankingConfig(**{**UNCAPPED, **rules})
-    return ListMaker(world.opened(tmp_path)[0], world.fields, sigma, MatchConfig(), ranking, "cpu")(rows)
+    make = ListMaker(world.opened(tmp_path)[0], world.fields, np.array(of_live), sigma, MatchConfig(), ranking, "cpu")
+    return make(rows)
 
 
 def plain(ads):
@@ -47,10 +52,20 @@ def lists_of(found):
     return found.groupby("user_id")["ad_id"].agg(list).to_dict()
 
 
-def test_ads_stay_in_their_order_and_ranks_count_from_one(shop, tmp_path):
+def test_ads_are_ordered_by_score_and_ranks_count_from_one(shop, tmp_path):
     found = ranked(shop, tmp_path, [CLICKED, None], [plain("cab"), plain("de")])
     assert found["ad_id"].tolist() == ["c", "a", "b", "d", "e"]
     assert found["rank"].tolist() == [1, 2, 3, 1, 2]
+
+
+def test_equal_scores_are_ordered_by_log_odds_and_then_by_id(shop, tmp_path):
+    found = ranked(shop, tmp_path, [None], [plain("abcdd")], scores=[0.5, 2.0, 0.12345649, 0.123456, 0.123456])
+    assert found["ad_id"].tolist() == ["b", "a", "d", "d", "c"]  # log_odds rises with the letter
+    close = ranked(shop, tmp_path, [None], [plain("ba")], scores=[1.0, 1.0], log_odds=[0.12345649, 0.123456])
+    assert close["ad_id"].tolist() == ["a", "b"]  # log_odds too are equal to six digits
+    twins = simple_world({ad: {"title": unit(1, 2)} for ad in ("ea", "eb")})
+    tied = ranked(twins, tmp_path, [None], [[("eb", {}), ("ea", {})]], scores=[1.0, 1.0])
+    assert tied["ad_id"].tolist() == ["ea", "eb"]
 
 
 def test_a_list_ends_at_its_length(shop, tmp_path):
@@ -58,9 +73,9 @@ def test_a_list_ends_at_its_length(shop, tmp_path):
 
 
 def test_each_row_keeps_the_figures_of_its_ad(shop, tmp_path):
-    found = ranked(shop, tmp_path, [None, None], [grouped("category", a="x", b="x", c="y"), []], max_per_category=1)
+    found = ranked(shop, tmp_path, [None, None], [grouped("category", a=0, b=0, c=1), []], max_per_category=1)
     np.testing.assert_allclose(found.loc[1, ["score", "log_odds", "match", "rate", "lift"]].astype(float), [
-        99.0, 99.1, 99.2, 99.3, 99.4,
+        -2.0, 99.0, 99.1, 99.2, 99.3,
     ])  # fmt: skip
 
 
@@ -73,24 +88,24 @@ def test_each_row_keeps_the_figures_of_its_ad(shop, tmp_path):
     ],
 )
 def test_a_rule_caps_its_group(shop, tmp_path, cap, rule):
-    ads = grouped(cap, a="x", b="y", c="x", d="y", e="z")
+    ads = grouped(cap, a=0, b=1, c=0, d=1, e=2)
     assert lists_of(ranked(shop, tmp_path, [None], [ads], **rule)) == {"u0": ["a", "b", "e"]}
 
 
 @pytest.mark.parametrize("cap", ["advertiser", "category", "duplicate"])
 def test_ads_of_no_group_are_not_capped(shop, tmp_path, cap):
-    ads = grouped(cap, a=None, b=None, c="x")
+    ads = grouped(cap, a=-1, b=-1, c=0)
     rules = {"max_per_advertiser": 1, "max_per_category": 1, "drop_near_duplicates": True}
     assert lists_of(ranked(shop, tmp_path, [None], [ads], **rules)) == {"u0": ["a", "b", "c"]}
 
 
 def test_without_rules_no_group_is_capped(shop, tmp_path):
-    every = {"advertiser": "x", "category": "x", "duplicate": "x"}
+    every = {"advertiser": 0, "category": 0, "duplicate": 0}
     assert lists_of(ranked(shop, tmp_path, [None], [[(ad, every) for ad in "abcde"]])) == {"u0": list("abcde")}
 
 
 def test_a_group_of_one_user_is_not_counted_for_another(shop, tmp_path):
-    ads = [grouped("category", a="x"), grouped("category", b="x")]
+    ads = [grouped("category", a=0), grouped("category", b=0)]
     assert lists_of(ranked(shop, tmp_path, [None, None], ads, max_per_category=1)) == {"u0": ["a"], "u1": ["b"]}
 
 

@@ -1,15 +1,12 @@
-import random
-
 import pytest
 from pyspark.sql import functions as F
 
 from llmrec_spark.matches import match_requests, significant
-from llmrec_spark.rankings import ad_groups, ordered_matches
+from llmrec_spark.rankings import ad_groups, matched_ads
 from tests.spark.rows import ads_of
 
 MATCHED = "user_id string, ad_id string, match double, background double, rate double, lift double, score double"
 EXCLUDED = "user_id string, ad_id string"
-GROUPS = "ad_id string, advertiser string, category string, duplicate string"
 
 
 def groups_of(spark, *ads):
@@ -57,57 +54,44 @@ def matched(user_id, ad_id, score, lift=0.0, match=0.5):
     return (user_id, ad_id, match, 0.1, 0.5, lift, score)
 
 
-def order(spark, *rows, excluded=(), groups=(), partitions=1):
-    """user_id -> the row of ordered_matches; a rate of one half makes log_odds the lift, with beta 1."""
-    found = ordered_matches(
+def found_of(spark, *rows, excluded=(), partitions=1):
+    """user_id -> the ads of matched_ads by id; a rate of one half makes log_odds the lift, with beta 1."""
+    found = matched_ads(
         spark.createDataFrame(list(rows), MATCHED).repartition(partitions),
         spark.createDataFrame(list(excluded), EXCLUDED),
-        spark.createDataFrame(list(groups), GROUPS),
         beta=1.0,
+        tasks=partitions,
     )
-    return {row.user_id: row for row in found.collect()}
+    names = ("score", "log_odds", "match", "rate", "lift")
+    return {
+        row.user_id: {ad: figures for ad, *figures in zip(row.listed, *(row[name] for name in names), strict=True)}
+        for row in found.collect()
+    }
 
 
 @pytest.mark.parametrize("partitions", [1, 5])
-def test_ads_are_ordered_by_score_then_log_odds_then_id(spark, partitions):
+def test_the_figures_of_an_ad_stay_with_it(spark, partitions):
     rows = [
-        matched("u", "d", 2.0),
-        matched("u", "c", 1.0, lift=0.3),
-        matched("u", "a", 1.0, lift=0.2),
-        matched("u", "b", 1.0, lift=0.2),
-        matched("u", "e", -3.0),
+        matched("u", "a", 1.0, lift=0.2, match=None),
+        matched("u", "b", 2.0, lift=0.1),
+        matched("v", "a", 3.0, lift=0.3),
     ]
-    shuffled = random.Random(partitions).sample(rows, len(rows))
-    assert order(spark, *shuffled, partitions=partitions)["u"].listed == ["d", "c", "a", "b", "e"]
-
-
-def test_digits_after_the_sixth_do_not_order(spark):
-    rows = [
-        matched("u", "b", 0.12345649, lift=0.1),
-        matched("u", "a", 0.12345600, lift=0.10000001),
-        matched("u", "c", 0.123457),
-    ]
-    assert order(spark, *rows)["u"].listed == ["c", "a", "b"]
-
-
-def test_the_figures_of_an_ad_stay_with_it(spark):
-    rows = [matched("u", "a", 1.0, lift=0.2, match=None), matched("u", "b", 2.0, lift=0.1)]
-    row = order(spark, *rows, groups=[("a", "x", "shoes", "dup"), ("c", "y", "hats", None)])["u"]
-    assert (row.listed, row.score, row.lift, row.match) == (["b", "a"], [2.0, 1.0], [0.1, 0.2], [0.5, None])
-    assert row.log_odds == pytest.approx([0.1, 0.2])
-    assert (row.advertiser, row.category, row.duplicate) == ([None, "x"], [None, "shoes"], [None, "dup"])
+    found = found_of(spark, *rows, partitions=partitions)
+    assert found["u"]["a"] == [1.0, pytest.approx(0.2), None, 0.5, 0.2]
+    assert found["u"]["b"] == [2.0, pytest.approx(0.1), 0.5, 0.5, 0.1]
+    assert found["v"]["a"] == [3.0, pytest.approx(0.3), 0.5, 0.5, 0.3]
 
 
 def test_excluded_ads_and_ads_without_a_finite_score_are_left_out(spark):
     scores = {"a": None, "b": float("nan"), "c": 1.0, "d": 0.5, "e": float("inf"), "f": float("-inf")}
     rows = [matched(user, ad, score) for user in "uv" for ad, score in scores.items()]
-    found = order(spark, *rows, excluded=[("u", "c"), ("w", "d")])
-    assert {user: row.listed for user, row in found.items()} == {"u": ["d"], "v": ["c", "d"]}
+    found = found_of(spark, *rows, excluded=[("u", "c"), ("w", "d")])
+    assert {user: sorted(ads) for user, ads in found.items()} == {"u": ["d"], "v": ["c", "d"]}
 
 
 def test_a_user_whose_ads_are_all_excluded_has_no_row(spark):
-    assert order(spark, matched("u", "a", 1.0), excluded=[("u", "a")]) == {}
-    assert order(spark) == {}
+    assert found_of(spark, matched("u", "a", 1.0), excluded=[("u", "a")]) == {}
+    assert found_of(spark) == {}
 
 
 @pytest.mark.parametrize(
