@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 DATE ?= 2026-03-01
 BIN := .venv/bin
+unexport SPARK_HOME SPARK_CONF_DIR  # of another Spark, which bin/spark-submit would start
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(BIN)/python
 SUBMIT := $(BIN)/spark-submit --properties-file conf/spark-defaults.conf
@@ -17,7 +18,7 @@ QUIET := 2> >(sed -uE '/$(IVY)/d; s/^Exception in thread .*(unresolved dependenc
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-install: .venv/.installed ## install everything into .venv (several GB: torch), once
+install: .venv/.jars ## install everything into .venv (several GB: torch), once
 
 .venv/.installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install Python 3.11 or newer, or give make PYTHON=..."; exit 69; }
@@ -29,16 +30,19 @@ install: .venv/.installed ## install everything into .venv (several GB: torch), 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,sql,notebooks,test]'
 	@touch $@
 
-score: .venv/.installed ## load the sample, register the embedded model, publish 2026-03-01, show three users
+.venv/.jars: .venv/.installed conf/spark-defaults.conf
+	@$(SUBMIT) jobs/score_daily.py --help $(QUIET) >/dev/null  # spark-submit fetches what spark-defaults.conf names
+	@touch $@
+
+score: .venv/.jars ## load the sample, register the embedded model, publish 2026-03-01, show three users
 	@test -e local/sample/.loaded || { $(SUBMIT) jobs/load_sample.py --config conf/sample.yaml $(QUIET); touch local/sample/.loaded; }
 	@test -e local/sample/.registered || { $(SUBMIT) jobs/register_model.py --config conf/sample.yaml $(QUIET); touch local/sample/.registered; }
-	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) $(QUIET) | tee local/sample/.said
-	@grep -q 'is published already' local/sample/.said || $(SUBMIT) jobs/show_lists.py --config conf/sample.yaml --date $(DATE) $(QUIET)
+	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) --show $(QUIET)
 	@echo "Try next:"
 	@echo "  $(BIN)/spark-sql --properties-file conf/spark-defaults.conf -i conf/sample_views.sql -e \"SELECT * FROM recommendations LIMIT 5\""
 	@echo "  make ui      # the runs in MLflow"
 
-ranklens: .venv/.installed ## make ranklens FROM=folder: load RankLens, score its last lists, print nDCG and AUC
+ranklens: .venv/.jars ## make ranklens FROM=folder: load RankLens, score its last lists, print nDCG and AUC
 	@test -n "$(FROM)" || { echo "Give the folder of RankLens: make ranklens FROM=../shared/data/ranklens"; exit 2; }
 	@$(SUBMIT) jobs/load_ranklens.py --config conf/ranklens.yaml --from $(FROM) $(QUIET)
 	@test -e local/ranklens/.registered || { $(SUBMIT) jobs/register_model.py --config conf/ranklens.yaml $(QUIET); touch local/ranklens/.registered; }
@@ -53,8 +57,8 @@ lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: .venv/.installed lint ## lint, types and every test
-	$(BIN)/python -m pytest
+test: .venv/.jars lint ## lint, types and every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12  # a job alone leaves half of two cores idle
 
 clean: ## remove what the targets wrote (local/); .venv stays
 	rm -rf local

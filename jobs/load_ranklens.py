@@ -8,7 +8,7 @@ from llmrec_spark.command_line import exit_with, parser
 def main() -> None:
     """Reads the folder of --from and writes the tables that `inputs:` of --config names."""
     options = parser(__doc__)
-    options.add_argument("--from", dest="folder", required=True, type=Path, help="folder of the four Parquet files")
+    options.add_argument("--from", dest="folder", required=True, type=Path, help="folder of its Parquet files")
     arguments = options.parse_args()
 
     from llmrec_spark.config import load_config

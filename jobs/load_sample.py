@@ -1,6 +1,7 @@
 """Writes the bundled sample to Delta as a company would have it: events in two commits, ads, users; dirt included."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llmrec_spark.command_line import exit_with, parser
@@ -22,9 +23,11 @@ def main() -> None:
     from llmrec_spark.storage import write_input
 
     inputs = load_config(arguments.config, arguments.overrides).inputs
-    spark = spark_session("llmrec_spark load_sample")
     ads = simulator.load_ads(SAMPLE / "ads.jsonl")
-    log = simulator.simulate_log(ads, seed=arguments.seed)
+    with ThreadPoolExecutor(1) as beside:  # while Spark starts
+        simulated = beside.submit(simulator.simulate_log, ads, seed=arguments.seed)
+        spark = spark_session("llmrec_spark load_sample")
+        log = simulated.result()
     parts = [("ads", ads, False), ("users", log.users, False), ("events", log.events, False)]
     for name, rows, append in [*parts, ("events", log.late_events, True)]:
         table = spark.createDataFrame(rows)

@@ -1,6 +1,7 @@
 """Registers an encoder as a version of llmrec_ad_matcher, with centre and keyword frequencies from the given ads."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llmrec_spark.command_line import exit_with, parser
@@ -18,15 +19,17 @@ def main() -> None:
 
     from llmrec_spark.config import load_config
     from llmrec_spark.model_registration import encoder_folder, write_model_of_ads
-    from llmrec_spark.registry import NAME, register_model
+    from llmrec_spark.registry import NAME, import_mlflow_beside, register_model
     from llmrec_spark.session import spark_session
     from llmrec_spark.storage import Storage
 
     config = load_config(arguments.config, arguments.overrides)
+    import_mlflow_beside()
     name = arguments.embedded or arguments.encoder or config.encoding.encoder
-    storage = Storage(spark_session("llmrec_spark register_model"), config.tables)
-    with tempfile.TemporaryDirectory() as scratch:
-        encoder, settings = encoder_folder(name, config.encoding.settings, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(1) as beside:  # while Spark starts
+        restored = beside.submit(encoder_folder, name, config.encoding.settings, Path(scratch))
+        storage = Storage(spark_session("llmrec_spark register_model"), config.tables)
+        encoder, settings = restored.result()
         folder = Path(arguments.folder or Path(scratch) / "model")
         facts = write_model_of_ads(storage, config, encoder=encoder, settings=settings, name=name, folder=folder)
         version = register_model(folder, config.mlflow, facts, aliases=tuple(filter(None, [arguments.alias])))

@@ -4,7 +4,7 @@ from llmrec_spark.command_line import day, exit_with, parser
 
 
 def main() -> None:
-    """Prints lists of one day, then where the tables are and what to try next."""
+    """Prints lists of one day, then where the tables are."""
     options = parser(__doc__)
     options.add_argument("--date", type=day, required=True, help="a published day, YYYY-MM-DD")
     options.add_argument("--user", action="append", default=[], help="a user_id; repeatable")
@@ -19,7 +19,6 @@ def main() -> None:
     config = load_config(arguments.config, arguments.overrides)
     storage = Storage(spark_session("llmrec_spark show_lists"), config.tables)
     show_lists(storage, config, arguments.date, users=arguments.user, length=arguments.length)
-    print(f"\nThe tables are under {config.tables.root or config.tables.catalog}: recommendations, matches, runs, ...")
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ Around the line
     model_registration  an encoder becomes a model
     daily_scoring       the stages of one day in order
     daily_publishing    the one commit that readers see, and what is forgotten
+    explanations        published lists in words
     daily_runs          one run per day asked for
     list_evaluation     the evaluation of a day, printed
-    explanations        published lists in words
     ranklens            RankLens as a company would have it
 
 The doors

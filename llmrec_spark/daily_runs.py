@@ -13,6 +13,7 @@ from llmrec_spark.daily_inputs import Inputs, read_inputs
 from llmrec_spark.daily_publishing import forget_old_runs, publish, published_run
 from llmrec_spark.daily_scoring import score_day
 from llmrec_spark.errors import AuditError, LlmrecError, ModelError, TryAgainError
+from llmrec_spark.explanations import show_lists
 from llmrec_spark.registry import ResolvedModel, log_scoring_run
 from llmrec_spark.runs import Run, run_id_of, say
 from llmrec_spark.storage import Storage
@@ -30,12 +31,15 @@ def publish_days(
     force: bool = False,
     recompute: bool = False,
     shadow: bool = False,
+    show: bool = False,
 ) -> None:
     """Scores and publishes each day. A published day is left alone without `force`; a shadow run publishes none.
 
-    `model` is called once, when the first day is to be scored.
+    `model` is called once, when the first day is to be scored. With `show`, three lists of each day that was
+    published here are printed at the end.
     """
     resolved: ResolvedModel | None = None
+    published: list[date] = []
     for day in days:
         if not (shadow or force) and _is_published(storage, day):
             continue
@@ -58,11 +62,17 @@ def publish_days(
             say(
                 f"shadow run {run.run_id} ends with {run.counts[RANKINGS.name]:,} rows in rankings; none are published."
             )
-        elif force or not _is_published(storage, day, but=run):  # another job may have been faster
-            rows = publish(storage, run)
-            say(f"published {day}: {rows:,} rows for {run.counts['users'] - run.counts['users_without_list']:,} users.")
+        else:
+            run.record()  # whatever happens now, the next try goes straight to publishing
+            if force or not _is_published(storage, day, but=run):  # another job may have been faster
+                rows = publish(storage, run)
+                users = run.counts["users"] - run.counts["users_without_list"]
+                say(f"published {day}: {rows:,} rows for {users:,} users.")
+                published.append(day)
         _track(storage, config, run, inputs)
         _forget(storage, config, run)
+    for day in published if show else ():
+        show_lists(storage, config, day)
 
 
 def _is_published(storage: Storage, day: date, but: Run | None = None) -> bool:

@@ -50,8 +50,8 @@ def example_users(sequences: DataFrame, ad_texts: DataFrame, lists: DataFrame) -
     return [user for user in (firsts.other, firsts.chinese, new.user_id) if user is not None]
 
 
-def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[str], length: int) -> None:
-    """Prints the published lists of these users, or of three example users, with reasons in words.
+def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[str] = (), length: int = 5) -> None:
+    """Prints the published lists of these users, or of three example users, with reasons in words, and where they are.
 
     Raises DataError where the day is not published or a user has no list.
     """
@@ -70,6 +70,7 @@ def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[s
         if not of_user:
             raise DataError(f"recommendations: user {user} has no list on {day}.")
         _show_user(user, histories.get(user), of_user, words)
+    say(f"\nThe tables are under {config.tables.root or config.tables.catalog}: recommendations, matches, runs, ...")
 
 
 class _Words:

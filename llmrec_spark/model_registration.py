@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from llmrec_spark.runs import say
 from llmrec_spark.session import parallel_tasks, progress, share_folder
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import TEXT_VECTORS
+from llmrec_spark.texts import text_hash
 
 EMBEDDED = ("minilm", "multilingual")
 
@@ -44,7 +45,7 @@ def write_model_of_ads(
     The vectors stay in `text_vectors`, so the first scoring run encodes none of them again.
     """
     from llmrec_spark.model.ad_encoder import encoder_digest
-    from llmrec_spark.model.checkpoint import ModelConfig, write_model
+    from llmrec_spark.model.checkpoint import GOLDEN_TEXTS, ModelConfig, write_model
 
     pinned = storage.pin("ads", config.inputs.ads)
     ads = accepted(
@@ -79,6 +80,7 @@ def write_model_of_ads(
         centre=means if settings.centred else None,
         documents=documents,
         document_frequency=frequency,
+        golden=encoded_now(storage, config, GOLDEN_TEXTS, encoder=encoder, settings=settings, digest=digest),
     )
     texts.unpersist()
     return {
@@ -126,6 +128,25 @@ def encode_missing(
 
 
 TASKS_PER_SLOT = 8  # so that the progress shown moves and no task waits long for the last
+
+
+def encoded_now(
+    storage: Storage, config: Config, texts: Sequence[str], *, encoder: Path, settings: EncoderConfig, digest: str
+) -> np.ndarray:
+    """The vectors of a few distinct texts, (n, D) float32, encoded by an executor now, whatever `text_vectors` has."""
+    hashes = [text_hash(text) for text in texts]
+    rows = storage.spark.createDataFrame(list(zip(hashes, texts, strict=True)), "text_hash string, text string")
+    encoded = vectors_stage.text_vectors(
+        rows,
+        encoder=share_folder(storage.spark, encoder, f"encoder_{digest}"),
+        golden=False,
+        settings=settings,
+        encoder_digest=digest,
+        token_budget=config.encoding.token_budget,
+        tasks=1,
+    )
+    found = {row.text_hash: row.vector for row in encoded.collect()}
+    return np.stack([np.frombuffer(found[one], dtype="<f4") for one in hashes])
 
 
 def field_means(texts: DataFrame, vectors: DataFrame) -> Mapping[str, np.ndarray]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from llmrec_spark.errors import ModelError, TryAgainError
 NAME = "llmrec_ad_matcher"
 CHAMPION = "champion"
 SQLITE = "sqlite:///"
-PATIENCE = {  # an unreachable server costs seconds, not minutes; who wants more sets more
+UNLESS_SET = {  # an unreachable server costs seconds, not minutes, and the lines of a job are its own
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
 SAFE = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -125,12 +127,22 @@ def _metric_name(name: str) -> str:
     return "".join(character if character.isalnum() or character in "_-./ " else "_" for character in name)
 
 
+def import_mlflow_beside() -> None:
+    """Begins to import MLflow, which takes seconds, in a thread beside what comes next: the start of Spark."""
+    threading.Thread(target=_import_mlflow, daemon=True).start()
+
+
+def _import_mlflow() -> Any:
+    os.environ.update({name: value for name, value in UNLESS_SET.items() if name not in os.environ} | SAFE)
+    import mlflow  # here: only where a registry is asked
+
+    return mlflow
+
+
 @contextmanager
 def _mlflow(config: MlflowConfig) -> Iterator[Any]:
     """MLflow set on the configured store. Raises TryAgainError when the store does not answer."""
-    os.environ.update({name: value for name, value in PATIENCE.items() if name not in os.environ} | SAFE)
-    import mlflow  # seconds to import: only where a registry is asked
-
+    mlflow = _import_mlflow()
     try:
         mlflow.set_tracking_uri(config.tracking_uri)
         yield mlflow

@@ -33,9 +33,12 @@ def run_id_of(run_date: date, *, inputs: Mapping[str, str], model: tuple[str, st
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+RECORD_EVERY_S = 30.0  # a kill costs at most the stages of so many seconds; a short run is not slowed by its records
+
+
 @dataclass
 class Run:
-    """One row of `runs`, written anew after each stage."""
+    """One row of `runs`: written anew after a stage, unless that was done within `record_every_s`, and by `record`."""
 
     storage: Storage
     run_id: str
@@ -50,6 +53,8 @@ class Run:
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
+    record_every_s: float = RECORD_EVERY_S
+    recorded_at: float = field(default=float("-inf"), init=False)  # monotonic seconds
 
     def resume(self) -> None:
         """Takes over what an earlier run of this run_id completed, counted and measured."""
@@ -65,7 +70,8 @@ class Run:
         with self.timed(table.name):
             self.counts[table.name] = self.storage.write_run(table, build(), self.run_id)
         self.completed.append(table.name)
-        self.record()
+        if time.monotonic() - self.recorded_at >= self.record_every_s:
+            self.record()
         return self.storage.read_run(table, self.run_id)
 
     @contextmanager
@@ -85,6 +91,7 @@ class Run:
         values |= {"input_versions": dict(self.input_versions), "updated_at": datetime.now(UTC)}
         rows = self.storage.spark.createDataFrame([tuple(values[c.name] for c in RUNS.columns)], RUNS.ddl)
         self.storage.write_run(RUNS, rows, self.run_id)
+        self.recorded_at = time.monotonic()
 
 
 def say(line: str) -> None:

@@ -109,9 +109,8 @@ def histories(
     log_prior = ln(weight of the type) - ln 2 x age / half-life, age in days at `as_of` 00:00 UTC. Users without a
     behaviour have no row.
     """
-    log_weights = F.create_map(
-        *[F.lit(part) for kind, weight in weights.items() if weight > 0 for part in (kind, log(weight))]
-    )
+    parts = [F.lit(part) for kind, weight in weights.items() if weight > 0 for part in (kind, log(weight))]
+    log_weights = F.create_map(*parts) if parts else F.lit(None).cast("map<string, double>")
     decay = 0.0 if half_life_days is None else log(2.0) / half_life_days / SECONDS_PER_DAY  # per second
     midnight_seconds = F.unix_micros(midnight(as_of)) / F.lit(1e6)
 

@@ -22,7 +22,7 @@ from delta.exceptions import (
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import InputConfig, TablesConfig
@@ -186,25 +186,12 @@ class Storage:
 
     def _commit(self, table: Table, rows: DataFrame, condition: str, lineage: Mapping[str, Any]) -> int:
         self.create(table)
+        written = Observation()
         metadata = json.dumps(dict(lineage), sort_keys=True)
-        writer = (
-            rows.write.format("delta")
-            .mode("overwrite")
-            .option("replaceWhere", condition)
-            .option("userMetadata", metadata)
-        )
-        if self._tables.catalog is not None:
-            _committed(lambda: writer.saveAsTable(self.where(table)))
-        else:
-            _committed(lambda: writer.save(self._path(table)))
-        return self._rows_written(table, metadata)
-
-    def _rows_written(self, table: Table, metadata: str) -> int:
-        newest = self.spark.sql(f"DESCRIBE HISTORY {self.where(table)} LIMIT 20").where(
-            F.col("userMetadata") == metadata
-        )
-        row = newest.orderBy(F.desc("version")).select("operationMetrics").first()
-        return int(row.operationMetrics.get("numOutputRows") or 0) if row else 0  # nothing to replace: no commit
+        counted = rows.observe(written, F.count("*").alias("rows"))
+        writer = counted.writeTo(self.where(table)).option("userMetadata", metadata)
+        _committed(lambda: writer.overwrite(F.expr(condition)))
+        return int(written.get["rows"])
 
 
 def absolute(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -125,11 +125,16 @@ def load_ad_encoder(folder: str, settings: EncoderConfig, device: str) -> AdEnco
 
 def encoder_digest(folder: Path, settings: EncoderConfig) -> str:
     """SHA-256 of weights, configuration and tokenizer files, and of how they are read; not of where they are."""
+    return digest_of({file.name: file_sha256(file) for file in encoder_files(folder)}, settings)
+
+
+def digest_of(files: Mapping[str, str], settings: EncoderConfig) -> str:
+    """`encoder_digest` of files whose SHA-256 is known, by name."""
     digest = hashlib.sha256()
     how = settings.model_dump_json(exclude={"centred"})  # stored vectors are uncentred
     digest.update(how.encode())
-    for file in encoder_files(folder):
-        digest.update(f"\0{file.name}\0".encode() + file_sha256(file).encode())
+    for name in sorted(files):
+        digest.update(f"\0{name}\0".encode() + files[name].encode())
     return digest.hexdigest()
 
 

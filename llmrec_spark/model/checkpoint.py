@@ -67,21 +67,20 @@ def write_model(
     centre: Mapping[str, np.ndarray] | None,
     documents: int,
     document_frequency: Mapping[str, int],
+    golden: np.ndarray,
 ) -> str:
     """Writes a model folder, whole or not at all, and returns its digest. Raises ModelError where there is one.
 
+    golden (G, D) float32: the vectors of GOLDEN_TEXTS where the encoder ran, which other machines must give again.
     The encoder's files are hard links where the file system allows it: change none of them in place afterwards.
     """
-    from llmrec_spark.model.ad_encoder import encoder_digest, encoder_files  # here: opening a model needs no torch
+    from llmrec_spark.model.ad_encoder import digest_of, encoder_files  # here: opening a model needs no torch
 
     if folder.exists():
         raise ModelError(f"model {folder}: exists already, expected no such folder. Give another folder.")
     _check_centre(folder, config, centre)
-    if (found := encoder_digest(encoder_folder, config.encoder)) != config.encoder_digest:
-        raise ModelError(
-            f"model {folder}: the encoder in {encoder_folder} has digest {found[:16]}, expected "
-            f"{config.encoder_digest[:16]}, which the vectors were made with. Encode the ads again."
-        )
+    if golden.shape != (len(GOLDEN_TEXTS), config.width):
+        raise ModelError(f"model {folder}: golden {golden.shape}, expected {(len(GOLDEN_TEXTS), config.width)}.")
     with whole_folder(folder) as new:
         (new / "encoder").mkdir()
         for file in encoder_files(encoder_folder):
@@ -93,7 +92,14 @@ def write_model(
             (new / "centre.safetensors").chmod(0o644)  # safetensors lets only the owner read
         keywords = {"documents": documents, "document_frequency": dict(sorted(document_frequency.items()))}
         (new / "keywords.json").write_text(json.dumps(keywords, ensure_ascii=False), encoding="utf-8")
-        manifest = {"files": _digests(new), "golden": _golden(encoder_folder, config)}
+        files = _digests(new)
+        of_encoder = {name.removeprefix("encoder/"): sha for name, sha in files.items() if name.startswith("encoder/")}
+        if (found := digest_of(of_encoder, config.encoder)) != config.encoder_digest:
+            raise ModelError(
+                f"model {folder}: the encoder in {encoder_folder} has digest {found[:16]}, expected "
+                f"{config.encoder_digest[:16]}, which the vectors were made with. Encode the ads again."
+            )
+        manifest = {"files": files, "golden": _golden_entries(golden)}
         (new / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
     return model_digest(folder)
 
@@ -149,13 +155,7 @@ def verify_golden(folder: Path, device: str) -> None:
             )
 
 
-def _golden(encoder_folder: Path, config: ModelConfig) -> list[dict[str, object]]:
-    from llmrec_spark.model.ad_encoder import AdEncoder
-
-    encoder = AdEncoder(str(encoder_folder), config.encoder, "cpu")  # not cached: it is used once
-    vectors = encoder.encode(GOLDEN_TEXTS, GOLDEN_BUDGET).vectors
-    if vectors.shape[1] != config.width:
-        raise ModelError(f"encoder {encoder_folder}: width {vectors.shape[1]}, expected {config.width} (ModelConfig).")
+def _golden_entries(vectors: np.ndarray) -> list[dict[str, object]]:
     return [
         {"text": text, "vector": [round(float(x), 5) for x in vector]}
         for text, vector in zip(GOLDEN_TEXTS, vectors, strict=True)

@@ -1,12 +1,19 @@
-"""Jobs as a user starts them: spark-submit in a folder of their own, with the checkout's files linked into it."""
+"""Jobs as a user starts them: spark-submit in a folder of their own, with the checkout's files linked into it.
 
+Or in the process and on the session of the tests, where the start of a Java machine is not what is tested.
+"""
+
+import contextlib
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -22,6 +29,7 @@ LINKED = (
     "llmrec_spark",
     "notebooks",
 )
+DAY = ("--date", "2026-03-01")
 EVENTS = (
     "event_id string, user_id string, ad_id string, event_type string, event_ts timestamp, request_id string, "
     "position int, query string"
@@ -42,16 +50,37 @@ class Workspace:
 
     def submit(self, job: str, *arguments: str, conf: dict[str, str] | None = None, env: dict[str, str] | None = None):
         """Runs jobs/<job>.py through spark-submit; returns the finished process, stdout and stderr as text."""
-        confs = [part for key, value in (conf or {}).items() for part in ("--conf", f"{key}={value}")]
-        command = [BIN / "spark-submit", "--properties-file", "conf/spark-defaults.conf", *confs, f"jobs/{job}.py"]
-        return self.run([*map(str, command), *arguments], env=env)
+        return self.run(submission(job, *arguments, conf=conf), env=env)
+
+    def start(self, job: str, *arguments: str) -> subprocess.Popen[str]:
+        """Starts jobs/<job>.py through spark-submit, in a process group of its own; stdout and stderr are one."""
+        return subprocess.Popen(
+            submission(job, *arguments),
+            cwd=self.folder,
+            env=around(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def run(self, command: list[str], *, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Runs any command in the folder."""
-        around = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONWARNINGS": "ignore", **(env or {})}
         return subprocess.run(
-            command, cwd=self.folder, env=around, capture_output=True, text=True, timeout=900, check=False
+            command, cwd=self.folder, env=around(env), capture_output=True, text=True, timeout=900, check=False
         )
+
+
+def submission(job: str, *arguments: str, conf: dict[str, str] | None = None) -> list[str]:
+    """The command that runs jobs/<job>.py."""
+    confs = [part for key, value in (conf or {}).items() for part in ("--conf", f"{key}={value}")]
+    command = [BIN / "spark-submit", "--properties-file", "conf/spark-defaults.conf", *confs, f"jobs/{job}.py"]
+    return [*map(str, command), *arguments]
+
+
+def around(env: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a job."""
+    return {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONWARNINGS": "ignore", **(env or {})}
 
 
 def golden_rows(name: str) -> list[dict]:
@@ -80,3 +109,57 @@ def golden(spark, tmp_path_factory) -> Workspace:
     registered = workspace.submit("register_model", "--config", "golden.yaml")
     assert registered.returncode == 0, registered.stdout + registered.stderr
     return workspace
+
+
+@pytest.fixture(scope="session")
+def tables(spark, tmp_path_factory):
+    """A folder with the golden tables."""
+    folder = tmp_path_factory.mktemp("tables")
+    write_golden(spark, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(spark, tables, tmp_path_factory):
+    """A MiniLM model of the golden ads, as a folder."""
+    folder = tmp_path_factory.mktemp("model") / "minilm"
+    conf = write_conf(tables, folder.parent / "conf.yaml")
+    code, said = job("register_model", "--config", conf, "--embedded", "minilm", "--folder", folder)
+    assert code == 0, said
+    return folder
+
+
+def write_conf(folder, path, **changes) -> str:
+    """The golden configuration over the tables of `folder`, with changes of whole sections."""
+    values = yaml.safe_load((GOLDEN / "conf.yaml").read_text(encoding="utf-8"))
+    values["inputs"] = {name: {"path": str(folder / "local" / "golden" / name)} for name in ("events", "ads")}
+    values["tables"] = {"root": str(path.parent / "own")}
+    values["mlflow"] = {"tracking_uri": f"sqlite:///{path.parent}/mlflow.db", "artifact_root": str(path.parent / "art")}
+    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+    return str(path)
+
+
+def job(name: str, *arguments: object) -> tuple[int, str]:
+    """Exit code and what jobs/<name>.py printed, run in this process."""
+    said = io.StringIO()
+    before, sys.argv = sys.argv, [f"jobs/{name}.py", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            runpy.run_path(str(REPOSITORY / "jobs" / f"{name}.py"), run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        return (0 if end.code is None else code), said.getvalue()
+    finally:
+        sys.argv = before
+    return 0, said.getvalue()
+
+
+def own(spark, folder, table):
+    """A table of ours under the configuration in `folder`."""
+    return spark.read.format("delta").load(str(folder / "own" / table))
+
+
+@pytest.fixture
+def conf(tables, tmp_path):
+    """A configuration of this test's own tables."""
+    return write_conf(tables, tmp_path / "conf.yaml")

@@ -3,68 +3,11 @@
 Jobs run in this process, on the tests' session: their errors are what is tested, not the start of a Java machine.
 """
 
-import runpy
 import shutil
-import sys
 
 import pytest
-import yaml
 
-from tests.jobs.conftest import GOLDEN, REPOSITORY, write_golden
-
-DAY = ("--date", "2026-03-01")
-
-
-@pytest.fixture(scope="module")
-def tables(spark, tmp_path_factory):
-    """A folder with the golden tables."""
-    folder = tmp_path_factory.mktemp("tables")
-    write_golden(spark, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model_folder(spark, tables, tmp_path_factory):
-    """A MiniLM model of the golden ads, as a folder."""
-    folder = tmp_path_factory.mktemp("model") / "minilm"
-    conf = write_conf(tables, folder.parent / "conf.yaml")
-    code, said = job("register_model", "--config", conf, "--embedded", "minilm", "--folder", folder)
-    assert code == 0, said
-    return folder
-
-
-def write_conf(folder, path, **changes) -> str:
-    """The golden configuration over the tables of `folder`, with changes of whole sections."""
-    values = yaml.safe_load((GOLDEN / "conf.yaml").read_text(encoding="utf-8"))
-    values["inputs"] = {name: {"path": str(folder / "local" / "golden" / name)} for name in ("events", "ads")}
-    values["tables"] = {"root": str(path.parent / "own")}
-    values["mlflow"] = {"tracking_uri": f"sqlite:///{path.parent}/mlflow.db", "artifact_root": str(path.parent / "art")}
-    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
-    return str(path)
-
-
-def job(name: str, *arguments: object) -> tuple[int, str]:
-    """Exit code and what jobs/<name>.py printed, run in this process."""
-    import contextlib
-    import io
-
-    said = io.StringIO()
-    before, sys.argv = sys.argv, [f"jobs/{name}.py", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            runpy.run_path(str(REPOSITORY / "jobs" / f"{name}.py"), run_name="__main__")
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-        return (0 if end.code is None else code), said.getvalue()
-    finally:
-        sys.argv = before
-    return 0, said.getvalue()
-
-
-@pytest.fixture
-def conf(tables, tmp_path):
-    """A configuration of this test's own tables."""
-    return write_conf(tables, tmp_path / "conf.yaml")
+from tests.jobs.conftest import DAY, job, write_conf
 
 
 def test_a_missing_config_file_is_named(spark):
@@ -203,20 +146,3 @@ def test_a_failed_audit_publishes_nothing_and_names_the_check(spark, conf, model
     assert not (tmp_path / "own" / "recommendations").exists()
     [run] = spark.read.format("delta").load(str(tmp_path / "own" / "runs")).collect()
     assert run.status == "refused"
-
-
-def test_a_dry_run_prints_the_plan_and_writes_nothing(conf, model_folder, tmp_path):
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--dry-run")
-    assert code == 0
-    assert "2026-03-01: run " in said
-    assert not (tmp_path / "own").exists()
-
-
-def test_a_shadow_run_fills_rankings_and_publishes_nothing(spark, conf, model_folder, tmp_path):
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--shadow")
-    assert code == 0, said
-    assert spark.read.format("delta").load(str(tmp_path / "own" / "rankings")).count() > 0
-    assert not (tmp_path / "own" / "recommendations").exists()
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
-    assert code == 0
-    assert "of an earlier try of this run" in said  # the shadow's tables are used again

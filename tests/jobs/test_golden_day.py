@@ -1,6 +1,9 @@
 """The whole job on a dozen ads and users, through real spark-submit: the right rows, and always the same rows."""
 
 import json
+import os
+import re
+import signal
 
 import pytest
 from pyspark.sql import functions as F
@@ -19,10 +22,29 @@ def published(spark, workspace) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def first_day(spark, golden) -> list[tuple]:
-    """The rows of the first run."""
+def killed(golden) -> list[str]:
+    """What a first run said before it was killed, in the midst of its line of tables."""
+    with golden.start("score_daily", *DAY) as job:
+        said = []
+        for line in job.stdout:
+            said.append(line)
+            if line.startswith("backgrounds "):
+                os.killpg(job.pid, signal.SIGKILL)
+    assert job.returncode == -signal.SIGKILL, "".join(said)
+    return said
+
+
+@pytest.fixture(scope="module")
+def taken_up(golden, killed) -> str:
+    """What the run after that said."""
     done = golden.submit("score_daily", *DAY)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def first_day(spark, golden, taken_up) -> list[tuple]:
+    """The rows of the first run that ended."""
     return published(spark, golden)
 
 
@@ -35,6 +57,14 @@ def same_rows(found: list[tuple], expected: list[tuple]) -> None:
 def test_the_golden_day_has_the_expected_rows(first_day):
     expected = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
     same_rows([(*row[:4], row[4]) for row in first_day], [tuple(row) for row in expected])
+
+
+def test_a_killed_run_is_taken_up_where_it_was_recorded(killed, taken_up):
+    assert not [line for line in killed if "of an earlier try" in line]
+    run = next(line for line in killed if line.startswith("run "))
+    assert run in taken_up.splitlines(keepends=True)
+    assert re.search(r"^quarantine +\d+ rows +of an earlier try of this run$", taken_up, re.M)
+    assert "published 2026-03-01: " in taken_up
 
 
 def test_a_reader_of_chinese_running_shoes_is_shown_running_shoes_in_either_language(first_day):
@@ -51,27 +81,24 @@ def test_who_only_looked_gets_a_cold_start_list(first_day):
     assert {row[3] for row in first_day if row[0] == "only_looked"} == {"cold_start"}
 
 
-ANOTHER_HOST = {
+ANOTHER_HOST = {  # other partitions, plans and time zones
     "spark.master": "local[1]",
     "spark.sql.shuffle.partitions": "7",
     "spark.sql.session.timeZone": "America/Los_Angeles",
+    "spark.sql.adaptive.enabled": "true",
 }
 
 
-@pytest.mark.parametrize(
-    ("conf", "env"),
-    [(ANOTHER_HOST, {"TZ": "Asia/Shanghai"}), ({"spark.master": "local-cluster[2,1,1024]"}, {})],
-    ids=["other partitions and time zones", "two executors"],
-)
-def test_computed_again_the_day_has_the_same_rows(spark, golden, first_day, conf, env):
-    done = golden.submit("score_daily", *DAY, "--force", "--recompute", conf=conf, env=env)
+def test_computed_again_by_two_executors_the_day_has_the_same_rows(spark, golden, first_day):
+    executors = {"spark.master": "local-cluster[2,1,1024]"}
+    done = golden.submit("score_daily", *DAY, "--force", "--recompute", conf=executors)
     assert done.returncode == 0, done.stdout + done.stderr
     same_rows(published(spark, golden), first_day)
 
 
-def test_shuffled_and_doubled_input_gives_the_same_rows(spark, golden, first_day):
+def test_shuffled_and_doubled_input_gives_the_same_rows_on_another_host(spark, golden, first_day):
     write_golden(spark, golden.folder, shuffled=True)
-    done = golden.submit("score_daily", *DAY, "--force")
+    done = golden.submit("score_daily", *DAY, "--force", conf=ANOTHER_HOST, env={"TZ": "Asia/Shanghai"})
     assert done.returncode == 0, done.stdout + done.stderr
     same_rows(published(spark, golden), first_day)
     runs = spark.read.format("delta").load(str(golden.folder / "local/golden/tables/runs"))

@@ -18,7 +18,7 @@ from llmrec_spark.config import Config
 from tests.jobs.conftest import REPOSITORY, Workspace
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-RANKLENS = REPOSITORY.parent / "shared" / "data" / "ranklens"
+OWN_TABLES = "conf/mine.yaml"
 PROMPT = ".venv/bin/spark-sql"
 ELSEWHERE = ("make score", "make test", "make ui", "make ranklens", PROMPT)  # each has its own test, or is this one
 
@@ -31,7 +31,8 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     """The shell commands that have no test of their own."""
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
-    return [line for line in lines if not line.startswith((*ELSEWHERE, "export "))]
+    own = [line for line in lines if not line.startswith((*ELSEWHERE, "export ", "unset "))]
+    return [line for line in own if OWN_TABLES not in line]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def test_make_score_writes_nothing_outside_local(sample):
 def test_a_second_make_score_finds_the_day_published(sample):
     workspace, _ = sample
     done = workspace.run(["make", "score"])
+    assert done.returncode == 0, done.stderr[-2000:]
     assert "2026-03-01 is published already, by run" in done.stdout
+    assert "── user " not in done.stdout
 
 
 @pytest.mark.parametrize("command", commands())
@@ -76,11 +79,24 @@ def test_a_command_of_the_readme_runs(sample, command):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+def test_what_is_said_of_own_tables_is_done_with_those_of_the_sample():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    [submit] = re.findall(r"^SUBMIT := (.*)$", makefile, re.M)
+    written = {"$(SUBMIT)": submit, "$(BIN)": ".venv/bin", "$(DATE)": "2026-03-01", " $(QUIET)": ""}
+    for name, value in written.items():
+        makefile = makefile.replace(name, value)
+    said = [line for block in blocks("bash") for line in block.splitlines() if OWN_TABLES in line]
+    assert len(said) == 3
+    for line in said:
+        of_sample = line.replace(OWN_TABLES, "conf/sample.yaml")
+        assert of_sample in commands() or of_sample in makefile, line
+
+
 def test_the_queries_of_the_readme_give_rows_at_its_prompt(sample):
     workspace, _ = sample
     [prompt] = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(PROMPT)]
     script = workspace.folder / "local" / "queries.sql"
-    script.write_text(";\nSELECT 'end of query';\n".join([*blocks("sql"), ""]), encoding="utf-8")
+    script.write_text("SELECT 'end of query';\n".join([*blocks("sql"), ""]), encoding="utf-8")
     done = workspace.run(["bash", "-c", f"{prompt} -f {script}"])
     answers = done.stdout.split("end of query\n")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -99,6 +115,7 @@ def test_the_cron_line_works_from_an_empty_environment(sample, tmp_path):
     workspace, _ = sample
     [line] = blocks("cron")
     command = line.split(maxsplit=5)[5].replace(r"\%", "%").replace('"$(date -u +%F)"', "2026-03-01")
+    command = command.replace(OWN_TABLES, "conf/sample.yaml")
     (tmp_path / "llmrec_spark").symlink_to(workspace.folder)
     java = Path(shutil.which("java") or "").parent
     done = subprocess.run(
@@ -147,19 +164,3 @@ def test_the_notebook_runs_on_the_sample_and_is_committed_without_outputs(sample
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(workspace.folder)}}).execute()
     images = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(images) == 2
-
-
-@pytest.mark.skipif(not RANKLENS.is_dir(), reason="RankLens is not beside the checkout (../shared/data/ranklens)")
-def test_make_ranklens_prints_the_figures_of_the_readme(tmp_path):
-    done = Workspace(tmp_path).run(["make", "ranklens", f"FROM={RANKLENS}"])
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found = {
-        name: (float(ndcg), float(auc))
-        for name, ndcg, auc in re.findall(r"^(\w+) +(\.?[\d.]+) +([\d.]+)$", done.stdout, re.M)
-    }
-    assert "1,452 lists" in done.stdout
-    assert found["match"][0] >= 0.45
-    assert found["score"][0] >= 0.61
-    said = dict(re.findall(r"^\| \**(\w+)[^|]*\| \**(\.\d+)\** \|", README, re.M))
-    for name in ("random", "rate", "match", "score"):
-        assert found[name][0] == pytest.approx(float(said[name]), abs=0.002)

@@ -12,8 +12,15 @@ import pytest
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError
-from llmrec_spark.model.ad_encoder import encoder_digest
-from llmrec_spark.model.checkpoint import ModelConfig, open_model, verify_golden, verify_model, write_model
+from llmrec_spark.model.ad_encoder import encoder_digest, load_ad_encoder
+from llmrec_spark.model.checkpoint import (
+    GOLDEN_TEXTS,
+    ModelConfig,
+    open_model,
+    verify_golden,
+    verify_model,
+    write_model,
+)
 
 FREQUENCY = {"shoes": 3, "跑鞋": 2}
 CENTRE = {"title": np.arange(384, dtype=np.float32) / 384, "tags": np.ones(384, dtype=np.float32)}
@@ -40,6 +47,7 @@ def written(folder: Path, encoder: Path, *, centred: bool = True, **change: obje
         centre=CENTRE if centred else None,
         documents=7,
         document_frequency=FREQUENCY,
+        golden=load_ad_encoder(str(encoder), EncoderConfig(), "cpu").encode(GOLDEN_TEXTS, 1_024).vectors,
     )
 
 
@@ -177,6 +185,7 @@ def test_a_model_is_never_written_over_another(model_folder, minilm_folder):
     [
         ({"encoder_digest": "0" * 64}, "expected 0000000000000000, which the vectors were made with"),
         ({"width": 512}, r"shape \(384,\), expected \(512,\)"),
+        ({"width": 512, "centred": False}, r"golden \(3, 384\), expected \(3, 512\)"),
     ],
 )
 def test_a_model_that_contradicts_itself_is_not_written(change, message, minilm_folder, tmp_path):
@@ -195,6 +204,7 @@ def test_a_centred_model_has_a_centre_and_no_other_has(centred, minilm_folder, t
             centre=None if centred else CENTRE,
             documents=7,
             document_frequency=FREQUENCY,
+            golden=np.zeros((len(GOLDEN_TEXTS), 384), dtype=np.float32),
         )
 
 

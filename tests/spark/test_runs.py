@@ -4,7 +4,7 @@ from pyspark.sql import functions as F
 from llmrec_spark.config import TablesConfig
 from llmrec_spark.runs import Run, run_id_of
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import EXCLUSIONS, RUNS
+from llmrec_spark.tables import EXCLUSIONS, RUNS, SEQUENCES
 from tests.conftest import utc
 from tests.spark.rows import DAY, rows_of
 
@@ -27,6 +27,7 @@ def run_of(storage, run_id):
         model_digest="m",
         config_digest="c",
         input_versions=READ,
+        record_every_s=0,
     )
 
 
@@ -91,6 +92,34 @@ def test_the_tables_of_an_expired_run_are_built_again(spark, storage):
     again.resume()
     assert (again.completed, again.counts) == ([], {})
     assert ads(again.stage(EXCLUSIONS, lambda: exclusions_of(spark, "e"))) == ["e"]
+
+
+def test_a_short_run_is_recorded_once_and_at_its_end(spark, storage):
+    run = run_of(storage, "short")
+    run.record_every_s = 3600
+    run.stage(EXCLUSIONS, lambda: exclusions_of(spark, "a"))
+    run.stage(SEQUENCES, lambda: rows_of(spark, SEQUENCES, leave_out=("run_id",)))
+    [row] = storage.read_run(RUNS, "short").collect()
+    assert (row.completed, row.status) == (["exclusions"], "running")
+    run.record("shadow")
+    [row] = storage.read_run(RUNS, "short").collect()
+    assert (row.completed, row.status) == (["exclusions", "sequences"], "shadow")
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        lambda rows: rows.limit(0),
+        lambda rows: rows.where("false"),
+        lambda rows: rows.where("ad_id = 'z'").groupBy("user_id", "ad_id").agg(F.first("reason").alias("reason")),
+        lambda rows: rows.where("ad_id = 'z'").join(rows.select("user_id").where("user_id = 'z'"), on="user_id"),
+    ],
+    ids=["limit", "where", "an empty group", "an empty join"],
+)
+def test_no_rows_are_counted_as_none(spark, storage, nothing):
+    run = run_of(storage, "nothing")
+    run.stage(EXCLUSIONS, lambda: nothing(exclusions_of(spark, "a").repartition(2)))
+    assert run.counts == {"exclusions": 0}
 
 
 def test_a_stage_that_fails_is_not_complete(spark, storage):

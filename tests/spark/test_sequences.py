@@ -155,6 +155,11 @@ def test_the_priors_of_decades_ago_are_finite(spark):
     assert row.log_priors == pytest.approx([-9_000 * math.log(2.0)])
 
 
+def test_where_no_type_is_a_behaviour_there_is_no_history(spark):
+    found = histories(sequences(spark, skips=[skip("i1")]), as_of=DAY, weights={"impression": 0.0}, half_life_days=30.0)
+    assert found.collect() == []
+
+
 def test_users_without_a_behaviour_have_no_history(spark):
     assert of_history(spark, history([], []), half_life_days=30.0) == []
 
