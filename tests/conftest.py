@@ -16,6 +16,14 @@ SHARED_DATA = REPO.parent / "shared" / "data"  # data sets beside the checkout, 
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # before pyspark starts
 
 
+LONGEST = ("test_readme.py", "test_golden_day.py", "test_make_ranklens.py")  # minutes each, of jobs that wait
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that of several test processes none is left with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 def at(text: str) -> datetime:
     """`2026-03-01 12:00` as UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
