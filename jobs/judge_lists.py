@@ -11,7 +11,7 @@ def main() -> None:
     arguments = options.parse_args()
     wanted = days(arguments)
 
-    from llmrec_spark.config import load_config
+    from llmrec_spark.config_files import load_config
     from llmrec_spark.list_evaluation import judge_day
     from llmrec_spark.session import spark_session
     from llmrec_spark.storage import Storage

@@ -11,7 +11,7 @@ def main() -> None:
     options.add_argument("--from", dest="folder", required=True, type=Path, help="folder of its Parquet files")
     arguments = options.parse_args()
 
-    from llmrec_spark.config import load_config
+    from llmrec_spark.config_files import load_config
     from llmrec_spark.ranklens import ranklens_tables
     from llmrec_spark.session import spark_session
     from llmrec_spark.storage import write_input

@@ -18,7 +18,7 @@ def main() -> None:
     sys.path.insert(0, str(SAMPLE))
     import simulator  # type: ignore[import-not-found]
 
-    from llmrec_spark.config import load_config
+    from llmrec_spark.config_files import load_config
     from llmrec_spark.session import spark_session
     from llmrec_spark.storage import write_input
 

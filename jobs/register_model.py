@@ -17,7 +17,7 @@ def main() -> None:
     options.add_argument("--alias", default="champion", help="alias to set; empty sets none")
     arguments = options.parse_args()
 
-    from llmrec_spark.config import load_config
+    from llmrec_spark.config_files import load_config
     from llmrec_spark.model_registration import encoder_folder, write_model_of_ads
     from llmrec_spark.registry import NAME, import_mlflow_beside, register_model
     from llmrec_spark.session import spark_session

@@ -16,7 +16,7 @@ def main() -> None:
     arguments = options.parse_args()
     wanted = days(arguments)
 
-    from llmrec_spark.config import load_config
+    from llmrec_spark.config_files import load_config
     from llmrec_spark.daily_runs import plan, publish_days
     from llmrec_spark.registry import import_mlflow_beside, resolve_model
     from llmrec_spark.session import spark_session

@@ -11,7 +11,7 @@ def main() -> None:
     options.add_argument("--length", type=int, default=5, help="ads shown of each list (5)")
     arguments = options.parse_args()
 
-    from llmrec_spark.config import load_config
+    from llmrec_spark.config_files import load_config
     from llmrec_spark.explanations import show_lists
     from llmrec_spark.session import spark_session
     from llmrec_spark.storage import Storage

@@ -3,6 +3,7 @@
 Ground: no Spark, no torch
     errors              what a user can mend, each with the exit code of a job
     config              what a YAML file of conf/ may say
+    config_files        such a file, read, and what is wrong in it
     tables              every table: columns, types, keys, comments
     texts               normalised, segmented into keywords, hashed
     metrics             nDCG and AUC

@@ -3,7 +3,8 @@ from math import inf
 import pytest
 from pydantic import ValidationError
 
-from llmrec_spark.config import Config, MatchConfig, known_keys, load_config
+from llmrec_spark.config import Config, MatchConfig
+from llmrec_spark.config_files import known_keys, load_config
 from llmrec_spark.errors import ConfigError
 
 SMALLEST = """
