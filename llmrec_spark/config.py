@@ -175,6 +175,31 @@ class AuditConfig(Section):
     max_short_share: float = Field(1.0, ge=0, le=1)  # of the lists that are shorter than K
 
 
+class HookConfig(Section):
+    """One of `notify.hooks`: a command that reads a message as JSON, or a URL that it is POSTed to."""
+
+    command: tuple[str, ...] | None = None  # the program and its arguments; no shell reads them
+    webhook: str | None = Field(None, pattern=r"^https?://\S+$", repr=False)  # may hold a secret, in its path too
+    timeout_seconds: float = Field(10.0, gt=0, le=600)
+
+    @model_validator(mode="after")
+    def one_way(self) -> HookConfig:
+        if (self.command is None) == (self.webhook is None):
+            raise ValueError("give either command (a list: the program and its arguments) or webhook (an http URL)")
+        if self.command is not None and not (self.command and self.command[0]):
+            raise ValueError("command is empty, expected the program and its arguments")
+        return self
+
+
+class NotifyConfig(Section):
+    """`notify:` who is told how a run ended. None of it can fail a job."""
+
+    hooks: tuple[HookConfig, ...] = ()  # called with a day's alerts, where there are any
+    openlineage_url: str | None = Field(None, pattern=r"^https?://\S+$", repr=False)  # http://marquez:5000
+    openlineage_namespace: str = Field("llmrec_spark", min_length=1)  # of our jobs, and of tables that have no URI
+    prometheus_file: str | None = None  # *.prom in the folder of the textfile collector; {job} becomes the job's name
+
+
 class Config(Section):
     """A whole file of conf/."""
 
@@ -190,8 +215,9 @@ class Config(Section):
     exclusions: ExclusionsConfig = ExclusionsConfig()
     ranking: RankingConfig = RankingConfig()
     audit: AuditConfig = AuditConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     def digest(self) -> str:
-        """SHA-256 of what decides the rows: everything but where tables, runs and the model's name are kept."""
-        decisive = self.model_dump(mode="json", exclude={"tables", "mlflow", "audit"})
+        """SHA-256 of what decides the rows: not where things are kept, what is audited and who is told."""
+        decisive = self.model_dump(mode="json", exclude={"tables", "mlflow", "audit", "notify"})
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

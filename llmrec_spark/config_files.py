@@ -71,7 +71,8 @@ def _explain(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{key}: is missing. See conf/production.yaml for every key."
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{key or 'file'}: found {detail['input']!r}; {message[:1].lower()}{message[1:]}."
+    found = "" if key.startswith("notify") else f"found {detail['input']!r}; "  # URLs and arguments may hold secrets
+    return f"{key or 'file'}: {found}{message[:1].lower()}{message[1:]}."
 
 
 def _nearest(key: str) -> str:

@@ -109,7 +109,8 @@ def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[s
     """One MLflow run per scored day: facts as tags, config as a file, numbers as metrics, lists as a table."""
     with _tracked(config.mlflow, f"score_daily {facts['run_date']}") as (mlflow, run):
         mlflow.set_tags({name: str(value) for name, value in facts.items()})
-        mlflow.log_dict(_without_secrets(config.model_dump(mode="json")), "config.json")
+        settings = config.model_dump(mode="json", exclude={"notify"})  # its URLs and arguments may be secrets
+        mlflow.log_dict(_without_secrets(settings), "config.json")
         mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
         if len(lists):
             mlflow.log_table(lists, "example_lists.json")

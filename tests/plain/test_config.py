@@ -206,12 +206,51 @@ def test_an_event_type_without_a_weight_is_refused(written):
     assert "impressions names ['impression'], which weights does not; known: ['click']" in said
 
 
-@pytest.mark.parametrize("override", ["tables.root=elsewhere", "mlflow.model=a/folder", "audit.min_users=9"])
-def test_the_digest_ignores_where_things_are_kept_and_what_is_audited(smallest, override):
+@pytest.mark.parametrize("way", ["{}", "{command: [a], webhook: 'http://u:hunter2@h/'}", "{command: []}"])
+def test_a_hook_has_either_a_command_or_a_webhook_and_the_refusal_shows_no_secret(written, way):
+    said = refusal(written(SMALLEST + f"notify: {{hooks: [{{command: [ok]}}, {way}]}}"))
+    assert "conf.yaml: notify.hooks.1: " in said
+    assert "the program and its arguments" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "setting, says",
+    [
+        ("hooks: [{webhook: 'ftp://u:hunter2@h'}]", "notify.hooks.0.webhook: string should match pattern"),
+        ("openlineage_url: 'u:hunter2@h'", "notify.openlineage_url: string should match pattern"),
+        ("hooks: [{command: 'curl u:hunter2@h'}]", "notify.hooks.0.command: input should be a valid tuple"),
+        ("hooks: [{webhok: 'http://u:hunter2@h'}]", "unknown key. Did you mean notify.hooks.webhook?"),
+    ],
+)
+def test_what_is_wrong_with_who_is_told_is_refused_without_its_value(written, setting, says):
+    said = refusal(written(SMALLEST + f"notify: {{{setting}}}"))
+    assert says in said
+    assert "hunter2" not in said
+
+
+def test_set_names_a_hook(smallest):
+    [hook] = load_config(smallest, ["notify.hooks=[{command: [page, --us], timeout_seconds: 3}]"]).notify.hooks
+    assert (hook.command, hook.webhook, hook.timeout_seconds) == (("page", "--us"), None, 3.0)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "tables.root=elsewhere",
+        "mlflow.model=a/folder",
+        "audit.min_users=9",
+        "notify.prometheus_file=a.prom",
+        "notify.hooks=[{command: [page-us]}]",
+    ],
+)
+def test_the_digest_ignores_where_things_are_kept_what_is_audited_and_who_is_told(smallest, override):
     assert load_config(smallest, [override]).digest() == load_config(smallest).digest()
 
 
-@pytest.mark.parametrize("section", sorted(set(Config.model_fields) - {"inputs", "tables", "mlflow", "audit"}))
+@pytest.mark.parametrize(
+    "section", sorted(set(Config.model_fields) - {"inputs", "tables", "mlflow", "audit", "notify"})
+)
 def test_the_digest_changes_with_every_number_of_a_stage(smallest, section):
     config = load_config(smallest)
     part = getattr(config, section)
