@@ -48,6 +48,8 @@ The doors
     runs                what a run did, and what of it can be used again
     registry            to MLflow
     registered_model    the code MLflow stores beside a model
+    lineage_events      a run as OpenLineage tells it
+    notifications       to who is told how a run ended: hooks, OpenLineage, Prometheus
 
 model/: torch and numpy, no Spark, no MLflow
     whole_folder        a folder that appears complete or not at all

@@ -23,6 +23,9 @@ DOORS_TO = {  # who may import what
     "delta": {"storage"},
     "mlflow": {"registry", "registered_model"},
     "py4j": {"session", "storage"},
+    "requests": {"notifications"},
+    "openlineage": {"lineage_events"},
+    "prometheus_client": {"notifications"},
 }
 VAGUE = {"util", "utils", "helper", "helpers", "common", "base", "misc"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
