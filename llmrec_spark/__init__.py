@@ -38,6 +38,7 @@ Around the line
     daily_scoring       the stages of one day in order
     daily_publishing    the one commit that readers see, and what is forgotten
     explanations        published lists in words
+    run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
     list_evaluation     the evaluation of a day, printed
     ranklens            RankLens as a company would have it

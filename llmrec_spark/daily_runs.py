@@ -15,9 +15,10 @@ from llmrec_spark.daily_scoring import score_day
 from llmrec_spark.errors import AuditError, LlmrecError, ModelError, TryAgainError
 from llmrec_spark.explanations import show_lists
 from llmrec_spark.registry import ResolvedModel, log_scoring_run
+from llmrec_spark.run_notices import export, told
 from llmrec_spark.runs import Run, run_id_of, say
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import ADS, OWN, RANKINGS, RUNS
+from llmrec_spark.tables import ADS, OWN, RANKINGS, RECOMMENDATIONS, RUNS
 
 EXAMPLE_LISTS = 10
 
@@ -50,29 +51,37 @@ def publish_days(
         say(f"run {run.run_id}: {day}, model {resolved.version}, {'shadow' if shadow else 'to be published'}")
         if not recompute:
             run.resume()
-        try:
-            score_day(storage, config, inputs, resolved, run)
-        except LlmrecError as error:
-            if storage.exists(RUNS):
-                run.record("refused" if isinstance(error, AuditError) else "failed")
-                _track(storage, config, run, inputs)
-            raise
-        if shadow:
-            run.record("shadow")
-            say(
-                f"shadow run {run.run_id} ends with {run.counts[RANKINGS.name]:,} rows in rankings; none are published."
-            )
-        else:
-            run.record()  # whatever happens now, the next try goes straight to publishing
-            if force or not _is_published(storage, day, but=run):  # another job may have been faster
-                rows = publish(storage, run)
-                users = run.counts["users"] - run.counts["users_without_list"]
-                say(f"published {day}: {rows:,} rows for {users:,} users.")
+        with told(storage, config.notify, run, inputs.where) as written:
+            try:
+                score_day(storage, config, inputs, resolved, run)
+            except LlmrecError as error:
+                if storage.exists(RUNS):
+                    run.record("refused" if isinstance(error, AuditError) else "failed")
+                    _track(storage, config, run, inputs, shadow=shadow)
+                raise
+            written.append(RANKINGS)
+            if _finish(storage, run, force=force, shadow=shadow):
+                written.append(RECOMMENDATIONS)
                 published.append(day)
-        _track(storage, config, run, inputs)
+        _track(storage, config, run, inputs, shadow=shadow)
         _forget(storage, config, run)
     for day in published if show else ():
         show_lists(storage, config, day)
+
+
+def _finish(storage: Storage, run: Run, *, force: bool, shadow: bool) -> bool:
+    """Whether the day was published now: not by a shadow run, nor where another job was faster."""
+    if shadow:
+        run.record("shadow")
+        say(f"shadow run {run.run_id} ends with {run.counts[RANKINGS.name]:,} rows in rankings; none are published.")
+        return False
+    run.record()  # whatever happens now, the next try goes straight to publishing
+    if not force and _is_published(storage, run.run_date, but=run):
+        return False
+    rows = publish(storage, run)
+    users = run.counts["users"] - run.counts["users_without_list"]
+    say(f"published {run.run_date}: {rows:,} rows for {users:,} users.")
+    return True
 
 
 def _is_published(storage: Storage, day: date, but: Run | None = None) -> bool:
@@ -93,8 +102,11 @@ def _forget(storage: Storage, config: Config, run: Run) -> None:
         say(f"  WARNING old runs were not forgotten: {error}")
 
 
-def _track(storage: Storage, config: Config, run: Run, inputs: Inputs) -> None:
-    """One MLflow run per job run, whatever its end. A store that fails is a warning: the tables stand."""
+def _track(storage: Storage, config: Config, run: Run, inputs: Inputs, *, shadow: bool) -> None:
+    """One MLflow run per job run, whatever its end. A store that fails is a warning: the tables stand.
+
+    Prometheus has what readers see, so a shadow run is not exported.
+    """
     facts = {
         "job": run.job,
         "run_id": run.run_id,
@@ -107,6 +119,8 @@ def _track(storage: Storage, config: Config, run: Run, inputs: Inputs) -> None:
     }
     rates = {f"{name}_rows_per_s": run.counts.get(name, 0) / max(s, 1e-3) for name, s in run.seconds.items()}
     seconds = {f"{name}_seconds": s for name, s in run.seconds.items()}
+    if not shadow:
+        export(config.notify, run)
     try:
         log_scoring_run(config, facts, {**run.counts, **seconds, **rates}, _example_lists(storage, run, inputs))
     except Exception as error:

@@ -1,7 +1,10 @@
 """What the flags of score_daily do, on the golden tables and a MiniLM model, in this process."""
 
+from pathlib import Path
+
 from llmrec_spark.errors import TryAgainError
 from tests.jobs.conftest import DAY, golden_rows, job, own
+from tests.loopback import serving
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(conf, model_folder, tmp_path):
@@ -48,11 +51,24 @@ def test_a_shadow_run_publishes_nothing_and_later_tries_use_its_tables(
     assert code == 0, said
     assert own(spark, tmp_path, "rankings").count() > 0
     assert not (tmp_path / "own" / "recommendations").exists()
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, serving() as server:
         patched.setattr("llmrec_spark.daily_runs.publish", conflict)
-        assert job(*run)[0] == 75
+        told = ("--set", f"notify.openlineage_url=http://{server.place}")
+        assert job(*run, *told)[0] == 75
     assert not (tmp_path / "own" / "recommendations").exists()
-    code, said = job(*run)
-    assert code == 0, said
+    assert [event["eventType"] for _, _, event in server.seen] == ["START", "FAIL"]
+    gauges = tmp_path / "llmrec.prom"
+    with serving() as server:
+        told = ("--set", f"notify.openlineage_url=http://{server.place}", "--set", f"notify.prometheus_file={gauges}")
+        code, said = job(*run, *told)
+        assert code == 0, said
+        assert job(*run, *told)[0] == 0  # published already: nobody is told
     assert said.count("of an earlier try of this run") == 8  # every stage of the line
     assert "published 2026-03-01: " in said
+    started, completed = [event for _, _, event in server.seen]
+    assert (started["eventType"], completed["eventType"]) == ("START", "COMPLETE")
+    assert [Path(one["name"]).name for one in completed["outputs"]] == ["rankings", "recommendations"]
+    assert {Path(one["name"]).name for one in completed["inputs"]} == {"events", "ads"}
+    rows = own(spark, tmp_path, "recommendations").count()
+    assert 'llmrec_recommendations{job="score_daily",model_version="folder:' in gauges.read_text(encoding="utf-8")
+    assert f"}} {float(rows)}" in gauges.read_text(encoding="utf-8")
