@@ -58,7 +58,7 @@ lint: .venv/.installed ## ruff and mypy
 	$(BIN)/mypy
 
 test: .venv/.jars lint ## lint, types and every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12  # a job alone leaves half of two cores idle
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12  # a job alone keeps one core busy, at most
 
 clean: ## remove what the targets wrote (local/); .venv stays
 	rm -rf local

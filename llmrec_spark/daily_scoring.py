@@ -70,8 +70,13 @@ class Day:
 def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedModel, run: Run) -> None:
     """Fills every table of the run up to `rankings` and audits them. Nothing is published here.
 
-    Raises DataError for input that must not be scored and AuditError for lists that must not be shown.
+    Lists that an earlier try of this run made and that passed the same audit are left as they are. Raises DataError
+    for input that must not be scored and AuditError for lists that must not be shown.
     """
+    audited = f"audit {config.audit.model_dump_json()}"  # what it bounds is no part of the run_id
+    if audited in run.completed:
+        say(f"{RANKINGS.name:<16} {run.counts[RANKINGS.name]:>10,} rows   audited in an earlier try of this run")
+        return
     checked = check_inputs(inputs, config, run)
     live = live_ads(checked.ads, on=run.run_date)
     run.counts["ads_live"] = live.count()
@@ -83,6 +88,7 @@ def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedM
     scratch = Path(tempfile.mkdtemp(prefix=f"llmrec_{run.run_id}_"))
     try:
         _fill_tables(storage, day, scratch)
+        run.completed.append(audited)
     finally:
         for rows in (*checked.checked, *day.kept):
             rows.unpersist()

@@ -16,7 +16,17 @@ SHARED_DATA = REPO.parent / "shared" / "data"  # data sets beside the checkout, 
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # before pyspark starts
 
 
-LONGEST = ("test_readme.py", "test_golden_day.py", "test_make_ranklens.py")  # minutes each, of jobs that wait
+INTERPRETED = {  # to compile a plan that reads a dozen rows takes longer than to interpret it
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+LONGEST = (
+    "test_readme.py",
+    "test_make_ranklens.py",
+    "test_golden_day.py",
+    "test_flags.py",
+    "test_bad_input.py",
+)  # minutes of jobs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,6 +78,7 @@ def spark(tmp_path_factory):
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
+        **INTERPRETED,
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.driver.extraJavaOptions": f"{settings['spark.driver.extraJavaOptions']} {own}",

@@ -8,12 +8,16 @@ import io
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
+
+from tests.conftest import INTERPRETED
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -52,10 +56,10 @@ class Workspace:
         """Runs jobs/<job>.py through spark-submit; returns the finished process, stdout and stderr as text."""
         return self.run(submission(job, *arguments, conf=conf), env=env)
 
-    def start(self, job: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, job: str, *arguments: str, conf: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts jobs/<job>.py through spark-submit, in a process group of its own; stdout and stderr are one."""
         return subprocess.Popen(
-            submission(job, *arguments),
+            submission(job, *arguments, conf=conf),
             cwd=self.folder,
             env=around(),
             stdout=subprocess.PIPE,
@@ -106,7 +110,7 @@ def golden(spark, tmp_path_factory) -> Workspace:
     """A workspace with the golden tables and a registered multilingual model."""
     workspace = Workspace(tmp_path_factory.mktemp("golden"))
     write_golden(spark, workspace.folder)
-    registered = workspace.submit("register_model", "--config", "golden.yaml")
+    registered = workspace.submit("register_model", "--config", "golden.yaml", conf=INTERPRETED)
     assert registered.returncode == 0, registered.stdout + registered.stderr
     return workspace
 
@@ -120,12 +124,26 @@ def tables(spark, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory) -> Path:
+    """An MLflow store without runs: making its tables takes seconds, copying the file none."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(scope="session")
 def model_folder(spark, tables, tmp_path_factory):
-    """A MiniLM model of the golden ads, as a folder."""
-    folder = tmp_path_factory.mktemp("model") / "minilm"
-    conf = write_conf(tables, folder.parent / "conf.yaml")
-    code, said = job("register_model", "--config", conf, "--embedded", "minilm", "--folder", folder)
-    assert code == 0, said
+    """A MiniLM model of the golden ads, as a folder; of several test processes the first one makes it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "minilm"
+    with FileLock(shared / "minilm.lock"):
+        if not folder.exists():
+            conf = write_conf(tables, tmp_path_factory.mktemp("model") / "conf.yaml")
+            code, said = job("register_model", "--config", conf, "--embedded", "minilm", "--folder", folder)
+            assert code == 0, said
     return folder
 
 
@@ -160,6 +178,7 @@ def own(spark, folder, table):
 
 
 @pytest.fixture
-def conf(tables, tmp_path):
-    """A configuration of this test's own tables."""
+def conf(tables, empty_registry, tmp_path):
+    """A configuration of this test's own tables and MLflow store."""
+    shutil.copy(empty_registry, tmp_path / "mlflow.db")
     return write_conf(tables, tmp_path / "conf.yaml")

@@ -58,6 +58,13 @@ def test_a_column_of_the_wrong_type_is_named(tables, tmp_path, model_folder):
 def test_an_alias_that_is_not_there_is_answered_with_the_versions(conf):
     code, said = job("score_daily", "--config", conf, *DAY, "--model", "models:/llmrec_ad_matcher@challenger")
     assert code == 78
+    assert "versions of llmrec_ad_matcher there: none" in said
+
+
+def test_a_registry_that_is_not_there_is_named(tables, tmp_path):
+    conf = write_conf(tables, tmp_path / "conf.yaml")
+    code, said = job("score_daily", "--config", conf, *DAY)
+    assert code == 78
     assert "there is no registry at sqlite:///" in said
 
 

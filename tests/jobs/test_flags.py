@@ -54,16 +54,18 @@ def test_a_shadow_run_publishes_nothing_and_later_tries_use_its_tables(
     with monkeypatch.context() as patched, serving() as server:
         patched.setattr("llmrec_spark.daily_runs.publish", conflict)
         told = ("--set", f"notify.openlineage_url=http://{server.place}")
-        assert job(*run, *told)[0] == 75
+        code, said = job(*run, *told)
+        assert (code, "audited in an earlier try of this run" in said) == (75, True)
     assert not (tmp_path / "own" / "recommendations").exists()
     assert [event["eventType"] for _, _, event in server.seen] == ["START", "FAIL"]
     gauges = tmp_path / "llmrec.prom"
+    another_bound = ("--set", "audit.max_short_share=0.99")
     with serving() as server:
         told = ("--set", f"notify.openlineage_url=http://{server.place}", "--set", f"notify.prometheus_file={gauges}")
-        code, said = job(*run, *told)
+        code, said = job(*run, *told, *another_bound)
         assert code == 0, said
         assert job(*run, *told)[0] == 0  # published already: nobody is told
-    assert said.count("of an earlier try of this run") == 8  # every stage of the line
+    assert said.count("of an earlier try of this run") == 8  # every stage of the line, to be audited by another bound
     assert "published 2026-03-01: " in said
     started, completed = [event for _, _, event in server.seen]
     assert (started["eventType"], completed["eventType"]) == ("START", "COMPLETE")
