@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 DATE ?= 2026-03-01
+DAYS ?= 2026-03-01 2026-03-02 2026-03-03
 BIN := .venv/bin
 unexport SPARK_HOME SPARK_CONF_DIR  # of another Spark, which bin/spark-submit would start
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
@@ -12,11 +13,11 @@ SUBMIT := $(BIN)/spark-submit --properties-file conf/spark-defaults.conf
 IVY := ^(WARNING: Using incubator|Ivy |The jars for|io.delta.delta|:: |\t(\[|found |confs:|[0-9]+ artifacts|:: |---|\||.* (from .* in|by \[)))|^$$|^Downloading artifacts
 QUIET := 2> >(sed -uE '/$(IVY)/d; s/^Exception in thread .*(unresolved dependency|download failed): ([^],]*).*/The JAR \2 cannot be fetched: let this machine reach Maven Central once, or put the JARs into ~\/.ivy2.5.2./' >&2)
 
-.PHONY: help install score test lint ranklens ui clean
+.PHONY: help install sample score evaluate test lint ranklens evaluate-ranklens ui clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 install: .venv/.jars ## install everything into .venv (several GB: torch), once
 
@@ -34,9 +35,11 @@ install: .venv/.jars ## install everything into .venv (several GB: torch), once
 	@$(SUBMIT) jobs/score_daily.py --help $(QUIET) >/dev/null  # spark-submit fetches what spark-defaults.conf names
 	@touch $@
 
-score: .venv/.jars ## load the sample, register the embedded model, publish 2026-03-01, show three users
+sample: .venv/.jars
 	@test -e local/sample/.loaded || { $(SUBMIT) jobs/load_sample.py --config conf/sample.yaml $(QUIET); touch local/sample/.loaded; }
 	@test -e local/sample/.registered || { $(SUBMIT) jobs/register_model.py --config conf/sample.yaml $(QUIET); touch local/sample/.registered; }
+
+score: sample ## load the sample, register the embedded model, publish 2026-03-01, show three users
 	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) --show $(QUIET)
 	@echo "Try next:"
 	@echo "  $(BIN)/spark-sql --properties-file conf/spark-defaults.conf -i conf/sample_views.sql -e \"SELECT * FROM recommendations LIMIT 5\""
@@ -47,7 +50,16 @@ ranklens: .venv/.jars ## make ranklens FROM=folder: load RankLens, score its las
 	@$(SUBMIT) jobs/load_ranklens.py --config conf/ranklens.yaml --from $(FROM) $(QUIET)
 	@test -e local/ranklens/.registered || { $(SUBMIT) jobs/register_model.py --config conf/ranklens.yaml $(QUIET); touch local/ranklens/.registered; }
 	@$(SUBMIT) jobs/score_daily.py --config conf/ranklens.yaml --date 2021-11-21 --force $(QUIET)
-	@$(SUBMIT) jobs/judge_lists.py --config conf/ranklens.yaml --date 2021-11-21 $(QUIET)
+	@$(SUBMIT) jobs/evaluate_daily.py --config conf/ranklens.yaml --date 2021-11-21 $(QUIET)
+
+evaluate-ranklens: ranklens ## the same: scores the given lists of RankLens and evaluates them
+
+evaluate: sample ## publish three days of the sample, let the simulator answer each, evaluate each
+	@for day in $(DAYS); do \
+		$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $$day $(QUIET); \
+		$(SUBMIT) jobs/simulate_day.py --config conf/sample.yaml --date $$day $(QUIET); \
+		$(SUBMIT) jobs/evaluate_daily.py --config conf/sample.yaml --date $$day $(QUIET); \
+	done
 
 ui: .venv/.installed ## the MLflow UI on the sample's runs, http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///local/sample/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)

@@ -5,8 +5,9 @@ Ground: no Spark, no torch
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
     tables              every table: columns, types, keys, comments
+    evaluation_tables   those of an evaluated day
     texts               normalised, segmented into keywords, hashed
-    metrics             nDCG and AUC
+    metrics             of orders and probabilities, on arrays
     command_line        options and exit codes of the jobs
 
 The line of data, Spark only
@@ -29,7 +30,12 @@ The line of data, Spark on the driver and model/ on the executors
 
 The end of the line, Spark only
     recommendations     the lists audited, and as they are published
-    evaluations         how well lists that were shown are ordered
+    outcomes            what came of each impression of a day
+    judged_lists        what was shown, as a run and the baselines order it
+    bootstrap           sums per user -> values with intervals
+    evaluations         sums per user of every metric
+    reliability         predicted against observed clicks
+    ad_quality          what people made of each ad, and whether its text is in order
 
 Around the line
     column_maps         an input under our column names and types
@@ -40,7 +46,10 @@ Around the line
     explanations        published lists in words
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
-    list_evaluation     the evaluation of a day, printed
+    daily_evaluation    a day judged, once its clicks are in
+    evaluation_summary  an evaluated day, printed
+    evaluation_runs     one evaluation per day asked for
+    simulation          a published day answered by simulated people
     ranklens            RankLens as a company would have it
 
 The doors

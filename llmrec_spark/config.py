@@ -175,6 +175,17 @@ class AuditConfig(Section):
     max_short_share: float = Field(1.0, ge=0, le=1)  # of the lists that are shorter than K
 
 
+class EvaluationConfig(Section):
+    """`evaluation:` how a day is judged once its clicks are in."""
+
+    click_hours: float = Field(24.0, gt=0)  # after its impression a click counts
+    conversion_days: float = Field(7.0, gt=0)  # after the last click a conversion is credited to it
+    k: int = Field(10, ge=1)  # cut-off of the ranking metrics
+    user_columns: tuple[str, ...] = ()  # of `users`: every metric by their values too
+    replicates: int = Field(200, ge=20)  # of the bootstrap
+    seed: int = 1  # of the bootstrap
+
+
 class HookConfig(Section):
     """One of `notify.hooks`: a command that reads a message as JSON, or a URL that it is POSTed to."""
 
@@ -215,9 +226,11 @@ class Config(Section):
     exclusions: ExclusionsConfig = ExclusionsConfig()
     ranking: RankingConfig = RankingConfig()
     audit: AuditConfig = AuditConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     notify: NotifyConfig = NotifyConfig()
 
     def digest(self) -> str:
-        """SHA-256 of what decides the rows: not where things are kept, what is audited and who is told."""
-        decisive = self.model_dump(mode="json", exclude={"tables", "mlflow", "audit", "notify"})
+        """SHA-256 of what decides the rows: not where things are kept, what is audited or judged, and who is told."""
+        undecisive = {"tables", "mlflow", "audit", "evaluation", "notify"}
+        decisive = self.model_dump(mode="json", exclude=undecisive)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

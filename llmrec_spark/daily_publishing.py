@@ -34,6 +34,29 @@ def refuse_expired(storage: Storage, run: Row) -> None:
         )
 
 
+def evaluated_run(storage: Storage, run_date: date, run_id: str | None) -> Row:
+    """run_id, model_version, status and figures of the run that a day shows, or of another run of that day.
+
+    Raises DataError where the day is not published, there is no such run, or its tables are no longer kept.
+    """
+    if run_id is None:
+        published = published_run(storage, run_date)
+        if published is None:
+            raise DataError(
+                f"recommendations: {run_date} is not published. Run jobs/score_daily.py --date {run_date} first."
+            )
+        run_id = published.run_id
+    row = storage.read_run(RUNS, run_id).first()
+    if row is None or row.run_date != run_date:
+        of_day = storage.read(RUNS).where(F.col("run_date") == F.lit(str(run_date)).cast("date"))
+        known = ", ".join(f"{one.run_id} ({one.status})" for one in of_day.orderBy("updated_at").collect())
+        raise DataError(f"runs: {run_id} is no run of {run_date}; there are {known or 'none'}.")
+    if RANKINGS.name not in row.completed and row.status != "expired":
+        raise DataError(f"runs: {run_id} is {row.status} and has no rankings. Run jobs/score_daily.py again.")
+    refuse_expired(storage, row)
+    return row
+
+
 def publish(storage: Storage, run: Run) -> int:
     """Replaces the day by the run's `rankings` in one commit that names its lineage; returns how many rows."""
     rows = recommendations.recommendations(storage.read_run(RANKINGS, run.run_id), run_date=run.run_date)

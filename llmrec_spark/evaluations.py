@@ -1,88 +1,90 @@
-"""How well given lists are ordered: what was shown on a day, ordered by a run's matches, against what was clicked."""
+"""How good a day was: sums per user of every metric, which the bootstrap turns into values with intervals.
+
+Whatever is a ratio of sums over users (click rate, nDCG, log loss) is computed in one pass over these sums.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Iterator, Sequence
 
-import pandas as pd
-from pyspark.sql import DataFrame
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from llmrec_spark.events import midnight
+from llmrec_spark.judged_lists import SCORERS
+from llmrec_spark.metrics import RANKING_METRICS, ranking_metrics
 
-SCORERS = ("random", "rate", "match", "score")
+SHOWN = "shown"  # the scorer of outcomes: what was shown, whoever ordered it
+OUTCOME_RATIOS = ("ctr", "cvr", "roi")
+OUTCOME_TOTALS = ("impressions", "clicks", "conversions", "revenue", "cost")
 
 
-def judged_lists(impressions: DataFrame, matches: DataFrame, histories: DataFrame, *, on: date) -> DataFrame:
-    """Shown ads of a day as a run scored them: user_id, request_id, clicked, match, rate, score, has_history.
+def ranking_sums(judged: DataFrame, slices: DataFrame, *, scorers: Sequence[str] = SCORERS, k: int) -> DataFrame:
+    """user_id, slice, scorer, sums: RANKING_METRICS of the user's list, then 1 where there is one and else 0.
 
-    Reads    impressions (clicked_impressions), matches of a run, histories: user_id of everyone met before the day
-    Ads without a row in `matches` have NULL scores and rank last.
+    Reads    judged: user_id, clicked, `scorers` as doubles; slices: user_id (unique), slices
+
+    Only lists with clicked and unclicked ads are judged: of any other, every order is as good.
     """
-    of_day = impressions.where(
-        (F.col("event_ts") >= midnight(on)) & (F.col("event_ts") < midnight(on + timedelta(days=1)))
+
+    def judge(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            sizes = np.diff(batch.column("clicked").offsets.to_numpy())
+            clicked = batch.column("clicked").flatten().to_numpy(zero_copy_only=False).astype(bool)
+            for scorer in scorers:
+                scores = batch.column(scorer).flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+                found = ranking_metrics(scores, clicked, sizes, k=k)
+                values = np.stack([found[name] for name in RANKING_METRICS], axis=1)  # (L, M)
+                counted = ~np.isnan(values)
+                sums = np.concatenate([np.where(counted, values, 0.0), counted], axis=1)
+                offsets = pa.array(np.arange(len(sums) + 1, dtype=np.int32) * sums.shape[1])
+                columns = [batch.column("user_id"), pa.array([scorer] * len(sums)), batch.column("slices")]
+                arrays = [*columns, pa.ListArray.from_arrays(offsets, pa.array(sums.ravel()))]
+                yield pa.RecordBatch.from_arrays(arrays, names=["user_id", "scorer", "slices", "sums"])
+
+    no_score = F.lit(float("nan"))  # ranks last
+    entry = F.struct("clicked", *[F.coalesce(name, no_score).alias(name) for name in scorers])
+    mixed = F.bool_or("clicked") & ~F.bool_and("clicked")
+    lists = judged.groupBy("user_id").agg(F.collect_list(entry).alias("shown"), mixed.alias("mixed")).where("mixed")
+    laid_out = lists.join(slices, on="user_id", how="inner").select(
+        "user_id", "slices", *[F.col(f"shown.{name}").alias(name) for name in ("clicked", *scorers)]
     )
-    met = histories.select("user_id", F.lit(True).alias("has_history")).distinct()
+    schema = "user_id string, scorer string, slices array<string>, sums array<double>"
+    return laid_out.mapInArrow(judge, schema).select("user_id", F.explode("slices").alias("slice"), "scorer", "sums")
+
+
+def outcome_sums(outcomes: DataFrame, slices: DataFrame, ads: DataFrame) -> DataFrame:
+    """user_id, slice, scorer, sums of impressions: OUTCOME_RATIOS, their denominators, OUTCOME_TOTALS.
+
+    Reads    outcomes, with source where the run has a row; slices of users; ads: ad_id (unique), category,
+             advertiser_id
+
+    Slices of the impression: position, source, category (each of several counts), advertiser. A log without values
+    has revenue 0, one without costs no roi.
+    """
+    of_row = [
+        _named("position", F.col("position").cast("string")),
+        _named("source", F.col("source")),
+        _named("advertiser", F.col("advertiser_id")),
+    ]
+    of_category = F.coalesce(F.transform("category", lambda one: F.concat(F.lit("category="), one)), F.array())
+    every = F.array_distinct(F.concat("slices", F.array_compact(F.array(*of_row)), F.array_compact(of_category)))
+    rows = (
+        outcomes.join(slices, on="user_id", how="inner")
+        .join(F.broadcast(ads.select("ad_id", "category", "advertiser_id")), on="ad_id", how="left")
+        .withColumn("slice", F.explode(every))
+    )
+    one = F.lit(1.0)
+    clicks, conversions = F.col("clicked").cast("double"), F.col("conversions").cast("double")
+    value, cost = F.coalesce("value", F.lit(0.0)), F.coalesce("cost", F.lit(0.0))
+    sums = [clicks, conversions, value - cost, one, clicks, cost, one, clicks, conversions, value, cost]
     return (
-        of_day.groupBy("user_id", "request_id", "ad_id")
-        .agg(F.max("clicked").alias("clicked"))
-        .join(matches.select("user_id", "ad_id", "match", "rate", "score"), on=["user_id", "ad_id"], how="left")
-        .join(met, on="user_id", how="left")
-        .select(
-            "user_id",
-            "request_id",
-            "clicked",
-            "match",
-            "rate",
-            "score",
-            F.col("has_history").isNotNull().alias("has_history"),
-        )
+        rows.groupBy("user_id", "slice")
+        .agg(F.array(*[F.sum(term) for term in sums]).alias("sums"))
+        .select("user_id", "slice", F.lit(SHOWN).alias("scorer"), "sums")
     )
 
 
-def list_metrics(judged: DataFrame, *, k: int) -> DataFrame:
-    """One row per list that has clicked and unclicked ads: user_id, request_id, scorer, ndcg, auc, unscored."""
-
-    def judge(lists: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        from llmrec_spark.metrics import auc, ndcg_at_k
-
-        for batch in lists:
-            rows = []
-            for row in batch.itertuples():
-                table = pd.DataFrame.from_records(row.shown, columns=["clicked", "match", "rate", "score"])
-                clicked = table["clicked"].to_numpy(dtype=bool)
-                table["random"] = 0.0  # all tied: the expectation over orders, not one draw
-                unscored = int(table["score"].isna().sum())
-                for scorer in SCORERS:
-                    scores = table[scorer].to_numpy(dtype=float)
-                    rows.append(
-                        (
-                            row.user_id,
-                            row.request_id,
-                            scorer,
-                            ndcg_at_k(scores, clicked, k),
-                            auc(scores, clicked),
-                            unscored,
-                        )
-                    )
-            yield pd.DataFrame(rows, columns=["user_id", "request_id", "scorer", "ndcg", "auc", "unscored"])
-
-    mixed = judged.groupBy("user_id", "request_id").agg(
-        F.collect_list(F.struct("clicked", "match", "rate", "score")).alias("shown"),
-        F.count_if("clicked").alias("clicks"),
-        F.count("*").alias("n"),
-    )
-    schema = "user_id string, request_id string, scorer string, ndcg double, auc double, unscored int"
-    of_interest = mixed.where((F.col("clicks") > 0) & (F.col("clicks") < F.col("n")))
-    return of_interest.select("user_id", "request_id", "shown").mapInPandas(judge, schema)
-
-
-def mean_metrics(metrics: DataFrame) -> DataFrame:
-    """Means over lists: scorer, lists, ndcg, auc, unscored (shown ads without a score, over all lists)."""
-    return metrics.groupBy("scorer").agg(
-        F.count("*").alias("lists"),
-        F.avg("ndcg").alias("ndcg"),
-        F.avg("auc").alias("auc"),
-        F.sum("unscored").alias("unscored"),
-    )
+def _named(name: str, value: Column) -> Column:
+    return F.when(value.isNotNull(), F.concat(F.lit(f"{name}="), value))

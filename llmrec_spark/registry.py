@@ -117,6 +117,13 @@ def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[s
         return str(run.info.run_id)
 
 
+def log_evaluation_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
+    """One MLflow run per evaluated day: facts as tags, numbers as metrics."""
+    with _tracked(config.mlflow, f"evaluate_daily {facts['run_date']}") as (mlflow, _):
+        mlflow.set_tags({name: str(value) for name, value in facts.items()})
+        mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
+
+
 def _without_secrets(value: Any) -> Any:
     """The configuration with user names, passwords and queries cut out of its URIs."""
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,12 @@ class Storage:
         rows = _checked(table, rows.withColumn("run_id", F.lit(run_id)))
         return self._commit(table, rows, f"run_id = '{run_id}'", {"run_id": run_id})
 
+    def write_where(self, table: Table, rows: DataFrame, where: Mapping[str, date | datetime | str]) -> int:
+        """Replaces the rows whose columns equal `where` by `rows`, which all do, in one commit; returns how many."""
+        condition = " AND ".join(f"{name} = {_literal(value)}" for name, value in where.items())
+        lineage = {name: str(value) for name, value in where.items()}
+        return self._commit(table, _checked(table, rows), condition, lineage)
+
     def publish(self, rows: DataFrame, run_date: date, lineage: Mapping[str, Any]) -> int:
         """Replaces a day of `recommendations` in one commit, the only one that readers see; returns how many rows."""
         return self._commit(RECOMMENDATIONS, _checked(RECOMMENDATIONS, rows), f"run_date = '{run_date}'", lineage)
@@ -222,6 +228,12 @@ def _committed(commit: Callable[[], Any]) -> Any:
         ) from error
 
 
+def _literal(value: date | datetime | str) -> str:
+    if isinstance(value, datetime):
+        return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ')}'"
+    return f"DATE '{value}'" if isinstance(value, date) else f"'{value}'"
+
+
 def _first_line(error: BaseException) -> str:
     message = str(error).strip()  # getMessage() of a captured error fails on Delta's error classes
     return message.splitlines()[0][:300] if message else type(error).__name__
@@ -234,6 +246,7 @@ def write_input(rows: DataFrame, config: InputConfig | None, *, append: bool = F
             "inputs: the configuration names no place for a table of this data. Take the one it came with."
         )
     writer = rows.write.format("delta").mode("append" if append else "overwrite").option("overwriteSchema", not append)
+    writer = writer.option("mergeSchema", append)
     if config.name is not None:
         writer.saveAsTable(config.name)
     else:

@@ -38,7 +38,7 @@ class Table:
         return ", ".join(f"`{column.name}` {column.kind}" for column in self.columns)
 
 
-def _columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+def table_columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
     return tuple(Column(*row) for row in rows)
 
 
@@ -54,7 +54,7 @@ TEXT_LIST = "array<string>"
 EVENTS = Table(
     "events",
     "What users did.",
-    _columns(
+    table_columns(
         ("event_id", "string", "unique"),
         USER,
         ("ad_id", "string", "NULL for a search"),
@@ -68,13 +68,14 @@ EVENTS = Table(
         ("position", "int", "in the list, from 1"),
         ("propensity", "double", "probability with which the ad was shown there"),
         ("query", "string", "what was searched for"),
+        ("run_id", "string", "of the run whose list was shown"),
     ),
     key=("event_id",),
 )
 ADS = Table(
     "ads",
     "Which ads can run.",
-    _columns(("ad_id", "string", "unique"), ("title", "string", "text"))
+    table_columns(("ad_id", "string", "unique"), ("title", "string", "text"))
     + _optional(
         ("description", "string", "text"),
         ("tags", TEXT_LIST, "phrases"),
@@ -91,13 +92,13 @@ ADS = Table(
 USERS = Table(
     "users",
     "Who gets a list.",
-    _columns(USER) + _optional(("consent", "boolean", "false or NULL: events are used for hiding only")),
+    table_columns(USER) + _optional(("consent", "boolean", "false or NULL: events are used for hiding only")),
     key=("user_id",),
 )
 CANDIDATES = Table(
     "candidates",
     "Which ads may be shown to whom.",
-    _columns(USER, AD) + _optional(("date", "date", "the day it holds for; NULL: every day")),
+    table_columns(USER, AD) + _optional(("date", "date", "the day it holds for; NULL: every day")),
     key=("user_id", "ad_id"),
 )
 INPUTS = {table.name: table for table in (EVENTS, ADS, USERS, CANDIDATES)}
@@ -105,7 +106,7 @@ INPUTS = {table.name: table for table in (EVENTS, ADS, USERS, CANDIDATES)}
 SEQUENCES = Table(
     "sequences",
     "The last behaviours and skips of each user, oldest first.",
-    _columns(
+    table_columns(
         RUN,
         USER,
         ("ad_ids", TEXT_LIST, "NULL at a search"),
@@ -124,7 +125,7 @@ SEQUENCES = Table(
 AD_TEXTS = Table(
     "ad_texts",
     "What an encoder reads of an ad, field by field.",
-    _columns(
+    table_columns(
         RUN,
         AD,
         ("field", "string", "a name of text.fields in conf"),
@@ -139,7 +140,7 @@ AD_TEXTS = Table(
 AD_STATISTICS = Table(
     "ad_statistics",
     "What happened to an ad in the rate window.",
-    _columns(
+    table_columns(
         RUN,
         AD,
         ("shown", "bigint", "impressions; without any in the log, active users"),
@@ -156,14 +157,14 @@ AD_STATISTICS = Table(
 EXCLUSIONS = Table(
     "exclusions",
     "What must not be shown to whom.",
-    _columns(RUN, USER, AD, ("reason", "string", "hidden, converted or resting")),
+    table_columns(RUN, USER, AD, ("reason", "string", "hidden, converted or resting")),
     key=("run_id", "user_id", "ad_id"),
     partition=("run_id",),
 )
 TEXT_VECTORS = Table(
     "text_vectors",
     "One unit vector per text and encoder, not centred.",
-    _columns(
+    table_columns(
         ("encoder_digest", "string", "of weights, tokenizer, pooling, prefix, length and dtype"),
         ("text_hash", "string", "SHA-256 of the normalised text"),
         ("vector", "binary", "float32, little endian"),
@@ -177,7 +178,7 @@ TEXT_VECTORS = Table(
 BACKGROUNDS = Table(
     "backgrounds",
     "Mean match of each live ad over the sample of users.",
-    _columns(
+    table_columns(
         RUN,
         AD,
         ("background", "double", "mean match; NULL for an ad without text"),
@@ -190,7 +191,7 @@ BACKGROUNDS = Table(
 MATCHES = Table(
     "matches",
     "The best ads of each user, or every given pair.",
-    _columns(
+    table_columns(
         RUN,
         USER,
         AD,
@@ -203,7 +204,7 @@ MATCHES = Table(
     key=("run_id", "user_id", "ad_id"),
     partition=("run_id",),
 )
-_LIST = _columns(
+_LIST = table_columns(
     ("rank", "int", "from 1"),
     AD,
     ("score", "double", "what the list is ordered by"),
@@ -226,20 +227,20 @@ _LIST = _columns(
 RANKINGS = Table(
     "rankings",
     "The final lists of a run.",
-    _columns(RUN, USER) + _LIST,
+    table_columns(RUN, USER) + _LIST,
     key=("run_id", "user_id", "rank"),
     partition=("run_id",),
 )
 RECOMMENDATIONS = Table(
     "recommendations",
     "What to show to whom on a day: the published result.",
-    _columns(
+    table_columns(
         ("run_date", "date", "the day to show it"),
         ("user_bucket", "string", "first two hex digits of md5(user_id), for pruning"),
         USER,
     )
     + _LIST
-    + _columns(RUN),
+    + table_columns(RUN),
     key=("run_date", "user_id", "rank"),
     partition=("run_date",),
     statistics=("user_bucket", "rank"),
@@ -248,7 +249,7 @@ RECOMMENDATIONS = Table(
 QUARANTINE = Table(
     "quarantine",
     "Rows refused, at most so many per reason and run.",
-    _columns(
+    table_columns(
         RUN,
         ("table", "string", "the input"),
         ("key", "string", "of the refused row"),
@@ -263,7 +264,7 @@ QUARANTINE = Table(
 RUNS = Table(
     "runs",
     "One row per run.",
-    _columns(
+    table_columns(
         RUN,
         ("job", "string", "what ran"),
         ("run_date", "date", "the day scored"),

@@ -39,13 +39,16 @@ def simulate(world: World, first_day: date, last_day: date) -> pd.DataFrame:
     return pd.concat(events, ignore_index=True).sort_values(["event_ts", "event_id"], ignore_index=True)
 
 
-def answer(world: World, day: date, lists: pd.DataFrame) -> pd.DataFrame:
+def answer(world: World, day: date, lists: pd.DataFrame, *, since: pd.Timestamp | None = None) -> pd.DataFrame:
     """COLUMNS of what people do on `day` when `lists` (user_id, rank, ad_id, [propensity]) are shown to them.
 
     Who visits, when and how far down they are shown ads is as under the company's ad server; a person without
-    a list sees nothing. An ad that does not run at that time is left out, and those below it move up.
+    a list sees nothing. An ad that does not run at that time is left out, and those below it move up. Visits that
+    began before `since` were answered by somebody else.
     """
     visits = visits_of(world, day)
+    if since is not None:
+        visits = visits[visits["at"] >= since.tz_convert(None)]
     numbers = pd.DataFrame(
         {
             "user": pd.Index(world.people["user_id"]).get_indexer(lists["user_id"]),

@@ -5,14 +5,24 @@
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 from simulated_days import answer, simulate
 from simulated_world import FIRST_DAY, LAST_DAY, World, load_ads, make_world, true_probabilities
 
-__all__ = ["Log", "World", "answer", "load_ads", "make_world", "simulate", "simulate_log", "true_probabilities"]
+__all__ = [
+    "Log",
+    "World",
+    "answer",
+    "answer_log",
+    "load_ads",
+    "make_world",
+    "simulate",
+    "simulate_log",
+    "true_probabilities",
+]
 
 SEED = 20260301
 TODAY = pd.Timestamp("2026-03-01T00:00:00Z")
@@ -44,6 +54,11 @@ def simulate_log(ads: pd.DataFrame, *, seed: int = SEED) -> Log:
     events = simulate(world, FIRST_DAY, LAST_DAY + timedelta(days=1))
     first, late = with_dirt(events[events["event_ts"] < READ_AT], seed)
     return Log(first, late, world.people)
+
+
+def answer_log(world: World, day: date, lists: pd.DataFrame) -> pd.DataFrame:
+    """What a log gets on `day` when `lists` are shown from when the log was read on; before, it has what it has."""
+    return answer(world, day, lists, since=READ_AT)
 
 
 def with_dirt(events: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

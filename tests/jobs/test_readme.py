@@ -20,7 +20,14 @@ from tests.jobs.conftest import REPOSITORY, Workspace
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OWN_TABLES = "conf/mine.yaml"
 PROMPT = ".venv/bin/spark-sql"
-ELSEWHERE = ("make score", "make test", "make ui", "make ranklens", PROMPT)  # each has its own test, or is this one
+ELSEWHERE = (
+    "make score",
+    "make test",
+    "make ui",
+    "make ranklens",
+    "make evaluate",
+    PROMPT,
+)  # each has its own test, or is this one
 
 
 def blocks(language: str) -> list[str]:
@@ -32,7 +39,13 @@ def recipes() -> str:
     """The Makefile with its variables written out: what its targets run, which have tests of their own."""
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     [submit] = re.findall(r"^SUBMIT := (.*)$", makefile, re.M)
-    written = {"$(SUBMIT)": submit, "$(BIN)": ".venv/bin", "$(DATE)": "2026-03-01", " $(QUIET)": ""}
+    written = {
+        "$(SUBMIT)": submit,
+        "$(BIN)": ".venv/bin",
+        "$(DATE)": "2026-03-01",
+        "$$day": "2026-03-01",
+        " $(QUIET)": "",
+    }
     for name, value in written.items():
         makefile = makefile.replace(name, value)
     return makefile
@@ -91,7 +104,7 @@ def test_a_command_of_the_readme_runs(sample, command):
 
 def test_what_is_said_of_own_tables_is_done_with_those_of_the_sample():
     said = [line for block in blocks("bash") for line in block.splitlines() if OWN_TABLES in line]
-    assert len(said) == 3
+    assert len(said) == 4
     for line in said:
         of_sample = line.replace(OWN_TABLES, "conf/sample.yaml")
         assert of_sample in commands() or of_sample in recipes(), line
@@ -169,3 +182,12 @@ def test_the_notebook_runs_on_the_sample_and_is_committed_without_outputs(sample
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(workspace.folder)}}).execute()
     images = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(images) == 2
+
+
+def test_make_evaluate_plays_a_day_and_judges_it(sample):  # the last one: the log is longer after it
+    workspace, _ = sample
+    done = workspace.run(["make", "evaluate", "DAYS=2026-03-01"])
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert re.search(r"^2026-03-01: [\d,]{5,} events answer run [0-9a-f]{16}$", done.stdout, re.M)
+    assert re.search(r"^ctr +0\.\d+ \[0\.\d+, 0\.\d+\]$", done.stdout, re.M)
+    assert re.search(r"^score - popularity +-?0\.\d+ \[", done.stdout, re.M)

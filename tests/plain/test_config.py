@@ -240,16 +240,17 @@ def test_set_names_a_hook(smallest):
         "tables.root=elsewhere",
         "mlflow.model=a/folder",
         "audit.min_users=9",
+        "evaluation.k=5",
         "notify.prometheus_file=a.prom",
         "notify.hooks=[{command: [page-us]}]",
     ],
 )
-def test_the_digest_ignores_where_things_are_kept_what_is_audited_and_who_is_told(smallest, override):
+def test_the_digest_ignores_where_things_are_kept_what_is_audited_or_judged_and_who_is_told(smallest, override):
     assert load_config(smallest, [override]).digest() == load_config(smallest).digest()
 
 
 @pytest.mark.parametrize(
-    "section", sorted(set(Config.model_fields) - {"inputs", "tables", "mlflow", "audit", "notify"})
+    "section", sorted(set(Config.model_fields) - {"inputs", "tables", "mlflow", "audit", "evaluation", "notify"})
 )
 def test_the_digest_changes_with_every_number_of_a_stage(smallest, section):
     config = load_config(smallest)

@@ -1,99 +1,125 @@
-import math
-from datetime import timedelta
-
+import numpy as np
 import pytest
 
-from llmrec_spark.evaluations import SCORERS, judged_lists, list_metrics, mean_metrics
-from tests.conftest import session_time_zone
-from tests.spark.rows import DAY, MIDNIGHT
+from llmrec_spark.bootstrap import Resampling, intervals
+from llmrec_spark.evaluations import OUTCOME_RATIOS, OUTCOME_TOTALS, outcome_sums, ranking_sums
+from llmrec_spark.metrics import RANKING_METRICS, one_list
+from tests.spark.rows import ads_of
 
-SHOWN = "user_id string, request_id string, ad_id string, event_ts timestamp, clicked boolean"
-MATCHED = "user_id string, ad_id string, match double, rate double, score double"
-JUDGED = "user_id string, request_id string, clicked boolean, match double, rate double, score double"
-MORNING = MIDNIGHT + timedelta(hours=9)
+OUTCOMES = (
+    "user_id string, ad_id string, position int, source string, clicked boolean, conversions bigint, value double, "
+    "cost double"
+)
 
 
-def judge(spark, shown, matches=(), met=("u",), partitions=1):
-    return judged_lists(
-        spark.createDataFrame(shown, SHOWN).repartition(partitions),
-        spark.createDataFrame(list(matches), MATCHED),
-        spark.createDataFrame([(user,) for user in met], "user_id string"),
-        on=DAY,
+def slices_of(spark, users):
+    return spark.createDataFrame(
+        [(user, ["all", *more]) for user, more in users.items()], "user_id string, slices array<string>"
     )
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai"])
-def test_the_ads_shown_on_the_day_are_judged(spark, zone):
-    times = {
-        "before": MIDNIGHT - timedelta(seconds=1),
-        "first": MIDNIGHT,
-        "last": MIDNIGHT + timedelta(hours=23, minutes=59),
-        "after": MIDNIGHT + timedelta(days=1),
-    }
-    with session_time_zone(spark, zone):
-        rows = judge(spark, [("u", name, "a", ts, True) for name, ts in times.items()]).collect()
-    assert {row.request_id for row in rows} == {"first", "last"}
-
-
-def test_an_ad_shown_twice_in_a_list_is_judged_once_and_clicked_if_either_was(spark):
-    shown = [("u", "r", "a", MORNING, False), ("u", "r", "a", MORNING, True), ("u", "r", "b", MORNING, False)]
-    assert sorted(row.clicked for row in judge(spark, shown).collect()) == [False, True]
-
-
-def test_an_ad_without_a_match_has_no_scores(spark):
-    shown = [("u", "r", "a", MORNING, True), ("u", "r", "b", MORNING, False)]
-    found = judge(spark, shown, [("u", "a", 0.5, 0.1, -2.0), ("v", "b", 0.9, 0.1, 1.0)]).collect()
-    assert {row.clicked: (row.match, row.rate, row.score) for row in found} == {
-        True: (0.5, 0.1, -2.0),
-        False: (None, None, None),
-    }
-
-
-def test_lists_tell_whether_the_user_was_met_before(spark):
-    shown = [("u", "r1", "a", MORNING, True), ("new", "r2", "a", MORNING, True)]
-    found = judge(spark, shown, met=["u", "u", "other"]).collect()
-    assert {row.user_id: row.has_history for row in found} == {"u": True, "new": False}
-
-
-def metrics(spark, *rows, k=10, partitions=1):
-    """(request_id, scorer) -> ndcg, auc, unscored; rows are request_id, clicked, match, rate, score of user u."""
-    judged = spark.createDataFrame([("u", *row) for row in rows], JUDGED).repartition(partitions)
-    found = list_metrics(judged, k=k).collect()
-    return {(row.request_id, row.scorer): (row.ndcg, row.auc, row.unscored) for row in found}
+def random_lists(seed, users=30):
+    """user -> scores (some NULL, some tied) and clicks; the first user clicked nothing, the second all."""
+    rng = np.random.default_rng(seed)
+    lists = {}
+    for user in range(users):
+        n = int(rng.integers(1, 15))
+        scores = [None if rng.random() < 0.1 else float(rng.integers(0, 6)) for _ in range(n)]
+        clicks = rng.random(n) < (0.0, 1.0, 0.3)[min(user, 2)]
+        lists[f"u{user}"] = scores, clicks
+    return lists
 
 
 @pytest.mark.parametrize("partitions", [1, 5])
-def test_each_scorer_orders_the_list_by_its_own_column(spark, partitions):
-    rows = [("r", True, 0.1, 0.9, 0.5), ("r", False, 0.2, 0.8, 0.6), ("r", False, 0.3, 0.7, 0.4)]
-    found = metrics(spark, *rows, partitions=partitions)
-    second, third = 1 / math.log2(3), 1 / math.log2(4)
-    assert found["r", "rate"] == (1.0, 1.0, 0)
-    assert found["r", "score"] == pytest.approx((second, 0.5, 0))
-    assert found["r", "match"] == pytest.approx((third, 0.0, 0))
-    assert found["r", "random"] == pytest.approx(((1 + second + third) / 3, 0.5, 0))
+def test_means_over_users_equal_the_formulas_on_each_list(spark, partitions):
+    lists = random_lists(4)
+    rows = [(u, bool(c), s) for u, (scores, clicks) in lists.items() for s, c in zip(scores, clicks, strict=True)]
+    judged = spark.createDataFrame(rows, "user_id string, clicked boolean, mine double").repartition(partitions)
+    sums = ranking_sums(judged, slices_of(spark, dict.fromkeys(lists, ())), scorers=["mine"], k=5)
+    found = {
+        row.metric: (row.value, row.n)
+        for row in intervals(sums, ratios=RANKING_METRICS, resampling=Resampling(20, 1)).collect()
+    }
+    for name in RANKING_METRICS:
+        each = [one_list(name, np.array(s, dtype=float), c, 5) for s, c in lists.values() if 0 < sum(c) < len(c)]
+        assert found[name] == (pytest.approx(np.mean(each), abs=1e-6), len(each)), name
 
 
-def test_ads_without_a_score_rank_last_and_are_counted(spark):
-    rows = [("r", False, -0.9, 0.1, -9.0), ("r", True, None, None, None)]
-    assert metrics(spark, *rows)["r", "score"] == pytest.approx((1 / math.log2(3), 0.0, 1))
+def test_each_scorer_and_slice_has_its_own_rows(spark):
+    rows = [("u", True, 1.0, 0.0), ("u", False, 0.0, 1.0), ("v", True, 0.0, 1.0), ("v", False, 1.0, 0.0)]
+    judged = spark.createDataFrame(rows, "user_id string, clicked boolean, a double, b double")
+    sums = ranking_sums(judged, slices_of(spark, {"u": ["x=1"], "v": []}), scorers=["a", "b"], k=10)
+    found = (
+        intervals(sums, ratios=RANKING_METRICS, resampling=Resampling(20, 1)).where("metric = 'group_auc'").collect()
+    )
+    assert {(row["slice"], row.scorer): (row.value, row.n) for row in found} == {
+        ("all", "a"): (0.5, 2),
+        ("all", "b"): (0.5, 2),
+        ("x=1", "a"): (1.0, 1),
+        ("x=1", "b"): (0.0, 1),
+    }
 
 
-def test_lists_with_clicks_only_or_without_any_are_left_out(spark):
-    rows = [("all", True, 0.1, 0.1, 0.1), ("none", False, 0.1, 0.1, 0.1), ("none", False, 0.1, 0.1, 0.1)]
-    assert metrics(spark, *rows) == {}
+def test_a_list_of_clicks_only_or_of_none_is_not_judged(spark):
+    judged = spark.createDataFrame(
+        [("u", True, 1.0), ("v", False, 1.0)], "user_id string, clicked boolean, mine double"
+    )
+    assert ranking_sums(judged, slices_of(spark, {"u": [], "v": []}), scorers=["mine"], k=5).count() == 0
 
 
-def test_lists_without_a_request_id_are_one_list_of_the_user(spark):
-    found = metrics(spark, (None, True, 0.1, 0.1, 0.1), (None, False, 0.1, 0.1, 0.1))
-    assert set(found) == {(None, scorer) for scorer in SCORERS}
+def test_nothing_judged_gives_no_rows(spark):
+    judged = spark.createDataFrame([], "user_id string, clicked boolean, mine double")
+    sums = ranking_sums(judged, slices_of(spark, {"u": []}), scorers=["mine"], k=5)
+    assert intervals(sums, ratios=RANKING_METRICS, resampling=Resampling(20, 1)).count() == 0
 
 
-def test_means_are_over_lists_and_unscored_ads_are_summed(spark):
-    rows = [("r1", "score", 1.0, 0.5, 2), ("r2", "score", 0.5, 1.0, 1), ("r1", "rate", 0.25, 0.0, 0)]
-    table = spark.createDataFrame(rows, "request_id string, scorer string, ndcg double, auc double, unscored int")
-    found = {row.scorer: (row.lists, row.ndcg, row.auc, row.unscored) for row in mean_metrics(table).collect()}
-    assert found == {"score": (2, 0.75, 0.75, 3), "rate": (1, 0.25, 0.0, 0)}
+def outcome_table(spark, *rows, users=None):
+    """(slice, metric) -> value."""
+    ads = ads_of(
+        spark,
+        {"ad_id": "a", "title": "a", "category": ["Games", "Toys"], "advertiser_id": "x"},
+        {"ad_id": "b", "title": "b"},
+    )
+    people = slices_of(spark, users or {"u": [], "v": []})
+    sums = outcome_sums(spark.createDataFrame(rows, OUTCOMES), people, ads)
+    found = intervals(sums, ratios=OUTCOME_RATIOS, totals=OUTCOME_TOTALS, resampling=Resampling(20, 1)).collect()
+    return {(row["slice"], row.metric): row.value for row in found}
 
 
-def test_a_day_without_lists_has_no_metrics(spark):
-    assert mean_metrics(list_metrics(judge(spark, []), k=10)).count() == 0
+def test_rates_and_totals_of_what_was_shown(spark):
+    found = outcome_table(
+        spark,
+        ("u", "a", 1, "personal", True, 1, 30.0, 2.0),
+        ("u", "b", 2, "personal", True, 0, None, 1.0),
+        ("v", "a", 1, None, False, 0, None, None),
+        ("v", "b", 2, None, False, 0, None, None),
+    )
+    every = {metric: value for (name, metric), value in found.items() if name == "all"}
+    assert every == {
+        "impressions": 4, "clicks": 2, "conversions": 1, "revenue": 30, "cost": 3, "ctr": 0.5, "cvr": 0.5, "roi": 9
+    }  # fmt: skip
+
+
+def test_rates_are_told_by_position_source_category_and_advertiser(spark):
+    found = outcome_table(
+        spark,
+        ("u", "a", 1, "personal", True, 0, None, None),
+        ("u", "b", 2, "personal", False, 0, None, None),
+        ("v", "b", None, None, True, 0, None, None),
+        users={"u": ["segment=young"], "v": []},
+    )
+    assert {name: value for (name, metric), value in found.items() if metric == "ctr"} == {
+        "all": pytest.approx(2 / 3),
+        "segment=young": 0.5,
+        "position=1": 1.0,
+        "position=2": 0.0,
+        "source=personal": 0.5,
+        "category=Games": 1.0,
+        "category=Toys": 1.0,
+        "advertiser=x": 1.0,
+    }
+
+
+def test_without_clicks_there_is_no_conversion_rate_and_without_costs_no_return(spark):
+    found = outcome_table(spark, ("u", "a", 1, None, False, 0, None, None))
+    assert (found["all", "ctr"], found["all", "cvr"], found["all", "roi"]) == (0.0, None, None)

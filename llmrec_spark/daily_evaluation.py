@@ -1,0 +1,225 @@
+"""The evaluation of a day, from the log to `evaluations`: what was shown, what came of it, how well it was ordered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from llmrec_spark import evaluations, judged_lists
+from llmrec_spark.ad_quality import ad_quality
+from llmrec_spark.ads import checked_ads
+from llmrec_spark.bootstrap import Resampling, intervals
+from llmrec_spark.candidates import checked_users
+from llmrec_spark.config import Config
+from llmrec_spark.daily_inputs import Inputs, read_inputs
+from llmrec_spark.daily_publishing import evaluated_run
+from llmrec_spark.errors import DataError
+from llmrec_spark.evaluation_tables import AD_QUALITY, EVALUATIONS, RELIABILITY
+from llmrec_spark.events import checked_events, midnight, with_consent
+from llmrec_spark.metrics import RANKING_METRICS
+from llmrec_spark.outcomes import outcomes
+from llmrec_spark.quarantine import accepted
+from llmrec_spark.reliability import (
+    bin_sums,
+    exact_auc,
+    prediction_counts,
+    predictions,
+    probability_intervals,
+    reliability_table,
+)
+from llmrec_spark.storage import Storage
+from llmrec_spark.tables import AD_STATISTICS, MATCHES, RANKINGS
+
+WITHOUT_K = ("group_auc",)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluated day hands on: the run judged, how far the log reached, and what was counted."""
+
+    run_date: date
+    run: Row
+    against: Row | None
+    through: datetime
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The accepted log of consenting users, users and ads, as an evaluation reads them."""
+
+    events: DataFrame
+    users: DataFrame | None
+    ads: DataFrame
+    kept: list[DataFrame] = field(default_factory=list)
+
+    def keep(self, rows: DataFrame) -> DataFrame:
+        """Rows that are read more than once, computed once."""
+        self.kept.append(rows.persist(StorageLevel.DISK_ONLY))
+        return self.kept[-1]
+
+
+def evaluate_day(storage: Storage, config: Config, day: date, *, against: str | None = None) -> Evaluation:
+    """Writes the rows of `evaluations` of the published run of a day; `against` names another run of that day.
+
+    Raises DataError where the day is not published, nothing was shown, or a run's tables are no longer kept.
+    """
+    run = evaluated_run(storage, day, None)
+    other = None if against is None else evaluated_run(storage, day, against)
+    inputs = read_inputs(storage, config)
+    with _known(inputs, config, day) as known:
+        through = _reached(known.events, inputs, config, day)
+        shown = known.keep(
+            outcomes(
+                known.events,
+                on=day,
+                impressions=config.events.impressions,
+                clicks=config.events.clicks,
+                conversions=config.events.conversions,
+                click_hours=config.evaluation.click_hours,
+                conversion_days=config.evaluation.conversion_days,
+            )
+        )
+        judged = known.keep(_judged(storage, config, known, shown, run, other, day))
+        [counts] = judged.agg(
+            F.count("*").alias("ads_judged"),
+            F.count_if(~F.col("is_scored")).alias("ads_unscored"),
+            F.count_distinct("user_id").alias("users_shown"),
+        ).collect()
+        if not counts.ads_judged:
+            raise DataError(
+                f"inputs.events ({inputs.where['events']}): nothing was shown on {day}, so there is nothing to judge. "
+                "Load the log of that day, or name the types of impressions in events.impressions."
+            )
+        slices = known.keep(_slices(config, known, judged, day))
+        rows = _ranking(config, judged, slices, other).unionByName(_outcome(config, shown, judged, slices, known.ads))
+        sums, auc = _predicted(storage, known, shown, run)
+        of_probabilities = probability_intervals(sums, auc, _resampling(config)).withColumn(
+            "k", F.lit(None).cast("int")
+        )
+        of_day = {"run_date": day, "run_id": run.run_id, "evaluated_through": through}
+        columns = {name: F.lit(value) for name, value in of_day.items()}
+        storage.write_where(EVALUATIONS, rows.unionByName(of_probabilities).withColumns(columns), of_day)
+        storage.write_where(AD_QUALITY, _ad_quality(config, known, shown, day).withColumns(columns), of_day)
+        storage.write_where(RELIABILITY, reliability_table(sums, _resampling(config)).withColumns(columns), of_day)
+        return Evaluation(day, run, other, through, counts.asDict())
+
+
+@contextmanager
+def _known(inputs: Inputs, config: Config, day: date) -> Iterator[Known]:
+    """The log up to where every window of the day closes, checked as scoring checks it."""
+    of = config.evaluation
+    end = day + timedelta(days=1 + -(-(of.click_hours / 24 + of.conversion_days) // 1))
+    users = (
+        accepted(checked_users(inputs.tables["users"], has_consent=inputs.has_consent))
+        if "users" in inputs.tables
+        else None
+    )
+    log = checked_events(
+        inputs.tables["events"], as_of=end, types=list(config.events.weights), searches=config.events.searches
+    )
+    events = with_consent(accepted(log.where(~F.col("is_later"))), users if inputs.has_consent else None)
+    known = Known(events.persist(StorageLevel.DISK_ONLY), users, accepted(checked_ads(inputs.tables["ads"])))
+    try:
+        yield known
+    finally:
+        for rows in (known.events, *known.kept):
+            rows.unpersist()
+
+
+def _reached(events: DataFrame, inputs: Inputs, config: Config, day: date) -> datetime:
+    """The time of the newest event that the evaluation could use. Raises DataError where the day has not begun."""
+    [newest] = events.agg(F.unix_micros(F.max("event_ts")).alias("at")).collect()
+    start = datetime.combine(day, time(), UTC)
+    if newest.at is None or newest.at / 1e6 < start.timestamp():
+        raise DataError(
+            f"inputs.events ({inputs.where['events']}): no accepted event of {day} or later. Load what happened that "
+            "day before it is evaluated."
+        )
+    return datetime.fromtimestamp(newest.at // 1_000_000, UTC) + timedelta(microseconds=newest.at % 1_000_000)
+
+
+def _judged(
+    storage: Storage, config: Config, known: Known, shown: DataFrame, run: Row, other: Row | None, day: date
+) -> DataFrame:
+    of_run = F.col("run_id").isNull() | (F.col("run_id") == run.run_id)
+    behaved = [kind for kind, weight in config.events.weights.items() if weight > 0]
+    judged = judged_lists.judged_ads(
+        shown.withColumn("of_run", of_run),
+        _listed(storage, config, run),
+        storage.read_run(AD_STATISTICS, run.run_id),
+        known.events.where(F.col("event_type").isin(behaved) & (F.col("event_ts") < midnight(day))),
+    )
+    if other is None:
+        return judged
+    beside = _listed(storage, config, other).select("user_id", "ad_id", F.col("score").alias(other.run_id))
+    return judged.join(beside, on=["user_id", "ad_id"], how="left")
+
+
+def _listed(storage: Storage, config: Config, run: Row) -> DataFrame:
+    """The order of a run: by score of every pair where the run kept them all, else by its lists."""
+    lists = storage.read_run(RANKINGS, run.run_id)
+    if config.inputs.candidates is None:
+        return judged_lists.listed_order(lists)
+    pairs = storage.read_run(MATCHES, run.run_id).select("user_id", "ad_id", "score", "match")
+    return pairs.join(lists.select("user_id", "ad_id", "source"), on=["user_id", "ad_id"], how="left")
+
+
+def _slices(config: Config, known: Known, judged: DataFrame, day: date) -> DataFrame:
+    columns = config.evaluation.user_columns
+    users = judged.select("user_id").distinct()
+    if columns:
+        missing = sorted(set(columns) - set(known.users.columns if known.users is not None else ()))
+        if missing:
+            raise DataError(f"evaluation.user_columns: inputs.users has no columns {missing}.")
+        of_users = known.users.select("user_id", *[F.col(f"`{name}`") for name in columns])  # type: ignore[union-attr]
+        users = users.join(of_users, on="user_id", how="left")
+    return judged_lists.user_slices(users, judged_lists.met_before(known.events, day), columns=columns)
+
+
+def _ranking(config: Config, judged: DataFrame, slices: DataFrame, other: Row | None) -> DataFrame:
+    of, beside = config.evaluation, () if other is None else (other.run_id,)
+    scorers = (*judged_lists.SCORERS, *beside)
+    found = intervals(
+        evaluations.ranking_sums(judged, slices, scorers=scorers, k=of.k),
+        _resampling(config),
+        ratios=RANKING_METRICS,
+        pairs=[("score", name) for name in (*judged_lists.BASELINES, *beside)],
+    )
+    k = F.when(~F.col("metric").isin(*WITHOUT_K), F.lit(of.k))
+    return found.withColumn("k", k.cast("int"))
+
+
+def _ad_quality(config: Config, known: Known, shown: DataFrame, day: date) -> DataFrame:
+    negative = [kind for kind, weight in config.events.weights.items() if weight < 0]
+    of_day = (F.col("event_ts") >= midnight(day)) & (F.col("event_ts") < midnight(day + timedelta(days=1)))
+    return ad_quality(shown, known.events.where(F.col("event_type").isin(negative) & of_day), known.ads)
+
+
+def _predicted(storage: Storage, known: Known, shown: DataFrame, run: Row) -> tuple[DataFrame, DataFrame]:
+    """Sums per user and bin of what the run predicted, and the AUC over all rows, of each scorer that predicts."""
+    lists, statistics = storage.read_run(RANKINGS, run.run_id), storage.read_run(AD_STATISTICS, run.run_id)
+    predicted = known.keep(predictions(shown, lists, statistics))
+    counts = known.keep(prediction_counts(predicted))
+    return known.keep(bin_sums(predicted, counts)), exact_auc(counts)
+
+
+def _resampling(config: Config) -> Resampling:
+    return Resampling(config.evaluation.replicates, config.evaluation.seed)
+
+
+def _outcome(config: Config, shown: DataFrame, judged: DataFrame, slices: DataFrame, ads: DataFrame) -> DataFrame:
+    of_run = judged.select("user_id", "ad_id", "source")
+    found = intervals(
+        evaluations.outcome_sums(shown.join(of_run, on=["user_id", "ad_id"], how="left"), slices, ads),
+        _resampling(config),
+        ratios=evaluations.OUTCOME_RATIOS,
+        totals=evaluations.OUTCOME_TOTALS,
+    )
+    return found.withColumn("k", F.lit(None).cast("int"))

@@ -1,0 +1,61 @@
+"""An evaluated day in a table to read: every scorer beside its baselines, with intervals."""
+
+from __future__ import annotations
+
+import pandas as pd
+from pyspark.sql import functions as F
+
+from llmrec_spark.daily_evaluation import Evaluation
+from llmrec_spark.evaluation_tables import EVALUATIONS
+from llmrec_spark.evaluations import OUTCOME_RATIOS, OUTCOME_TOTALS, SHOWN
+from llmrec_spark.metrics import RANKING_METRICS
+from llmrec_spark.runs import say
+from llmrec_spark.storage import Storage
+
+KNOWN = "user=known"  # ranking is told apart: whoever is new has no history to rank by
+
+
+def say_evaluation(evaluated: Evaluation, rows: pd.DataFrame) -> None:
+    """Prints outcomes, then each ranking metric by scorer with its 95 % interval, for all and for known users."""
+    counts = evaluated.counts
+    say(f"\n{evaluated.run_date}, run {evaluated.run.run_id}, model {evaluated.run.model_version}")
+    say(f"log through {evaluated.through:%F %R} UTC; 95 % intervals over users")
+    say(f"{counts['users_shown']:,} users were shown {counts['ads_judged']:,} ads, {counts['ads_unscored']:,} of them")
+    say("without a score of the run: they rank last\n")
+    every = rows[rows["slice"] == "all"]
+    outcome = every[every["scorer"] == SHOWN].set_index("metric")
+    for name in (*OUTCOME_TOTALS, *OUTCOME_RATIOS):
+        say(f"{name:<14} {_with_interval(outcome.loc[name])}")
+    for slice_name in ("all", KNOWN):
+        ranked = rows[(rows["slice"] == slice_name) & rows["metric"].isin(RANKING_METRICS)]
+        if (ranked["scorer"] == "score").any():
+            _say_ranking(slice_name, ranked)
+
+
+def evaluation_rows(storage: Storage, evaluated: Evaluation) -> pd.DataFrame:
+    """The rows of `evaluations` that the evaluation wrote."""
+    rows = storage.read(EVALUATIONS).where(
+        (F.col("run_date") == F.lit(str(evaluated.run_date)).cast("date"))
+        & (F.col("run_id") == evaluated.run.run_id)
+        & (F.col("evaluated_through") == F.lit(evaluated.through))
+    )
+    return pd.DataFrame(rows.drop("run_date", "run_id", "evaluated_through").toPandas())
+
+
+def _say_ranking(slice_name: str, ranked: pd.DataFrame) -> None:
+    by = ranked.set_index(["scorer", "metric"])
+    scorers = sorted(ranked["scorer"].unique(), key=lambda name: (" - " in name, -by.loc[(name, "ndcg"), "value"]))
+    k, clicked = int(ranked["k"].dropna().iloc[0]), int(by.loc[("score", "ndcg"), "n"])
+    say(f"\n{slice_name}: {clicked:,} users clicked some of what they were shown, not all; metrics at {k}")
+    say(f"{'by':<24}" + "".join(f"{name:>26}" for name in RANKING_METRICS[:3]) + f"{'group_auc':>26}")
+    for scorer in scorers:
+        cells = [_with_interval(by.loc[(scorer, name)]) for name in (*RANKING_METRICS[:3], "group_auc")]
+        say(f"{scorer:<24}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+def _with_interval(row: pd.Series) -> str:
+    if pd.isna(row["value"]):
+        return "–"
+    if abs(row["value"]) >= 1000 or (float(row["value"]).is_integer() and abs(row["value"]) > 1):
+        return f"{row['value']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"
+    return f"{row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"

@@ -1,0 +1,101 @@
+"""The tables of an evaluated day. A later evaluation, whose log reaches further, adds rows beside the earlier ones."""
+
+from __future__ import annotations
+
+from llmrec_spark.tables import Table, table_columns
+
+_DAY = (
+    ("run_date", "date", "the day evaluated"),
+    ("run_id", "string", "the run whose lists or matches were judged"),
+)
+_THROUGH = ("evaluated_through", "timestamp", "UTC: how far the log reached, at most to where every window closes")
+
+EVALUATIONS = Table(
+    "evaluations",
+    "Every metric of a day, with its interval.",
+    table_columns(
+        *_DAY,
+        ("scorer", "string", "score and match of the run, a baseline, a difference `a - b`, shown, or lists"),
+        ("metric", "string", "ndcg, ctr, ..."),
+        ("k", "int", "cut-off; NULL for metrics without"),
+        ("slice", "string", "all, or name=value"),
+        ("value", "double", "the estimate; NULL where there is nothing to divide by"),
+        ("low", "double", "lower end of the 95 % interval"),
+        ("high", "double", "upper end"),
+        ("n", "bigint", "users behind it; rows, where every row counts (log_loss, brier, auc, calibration_error)"),
+        _THROUGH,
+    ),
+    key=("run_date", "run_id", "scorer", "metric", "k", "slice", "evaluated_through"),
+    partition=("run_date",),
+    statistics=("run_id", "metric"),
+)
+AD_QUALITY = Table(
+    "ad_quality",
+    "How good each shown ad was, with the parts of the formula.",
+    table_columns(
+        *_DAY,
+        ("ad_id", "string", "the ad"),
+        ("impressions", "bigint", "of the day"),
+        ("clicks", "bigint", "of these impressions"),
+        ("conversions", "bigint", "of these clicks"),
+        ("negatives", "bigint", "hides, reports and other events of negative weight"),
+        ("ctr", "double", "shrunk to the mean of the day"),
+        ("cvr", "double", "given a click, shrunk likewise"),
+        ("negative_rate", "double", "per impression, shrunk likewise"),
+        ("text_quality", "double", "share of the text checks that hold, 0 to 1"),
+        ("quality", "double", "text_quality x (ctr/mean)^.5 x (cvr/mean)^.5 x (negative_rate/mean)^-.5, 1 is average"),
+        _THROUGH,
+    ),
+    key=("run_date", "run_id", "ad_id", "evaluated_through"),
+    partition=("run_date",),
+    statistics=("ad_id",),
+)
+RELIABILITY = Table(
+    "reliability",
+    "Predicted against observed click rates, in bins of equal size.",
+    table_columns(
+        *_DAY,
+        ("scorer", "string", "what predicts: p_click, or the rate of the ad"),
+        ("bin", "int", "from 1, by prediction"),
+        ("predicted", "double", "mean of the bin"),
+        ("observed", "double", "share clicked"),
+        ("low", "double", "lower end of the 95 % interval of observed"),
+        ("high", "double", "upper end"),
+        ("n", "bigint", "impressions"),
+        _THROUGH,
+    ),
+    key=("run_date", "run_id", "scorer", "bin", "evaluated_through"),
+    partition=("run_date",),
+)
+SCORE_PROFILES = Table(
+    "score_profiles",
+    "What drift compares: figures of a run's inputs and samples of its scores, kept when `matches` is gone.",
+    table_columns(
+        *_DAY,
+        ("name", "string", "what was measured"),
+        ("value", "double", "a figure, or the mean of the sample"),
+        (
+            "sample",
+            "array<double>",
+            "values in ascending order, of the rows with the smallest hash; empty for a figure",
+        ),
+    ),
+    key=("run_date", "run_id", "name"),
+    partition=("run_date",),
+)
+ALERTS = Table(
+    "alerts",
+    "What left its bounds.",
+    table_columns(
+        *_DAY,
+        ("name", "string", "of the figure in score_profiles or evaluations"),
+        ("value", "double", "of the day"),
+        ("before", "double", "mean of the days before"),
+        ("bound", "double", "of conf"),
+        ("reason", "string", "in words"),
+        _THROUGH,
+    ),
+    key=("run_date", "run_id", "name", "evaluated_through"),
+    partition=("run_date",),
+)
+EVALUATED = {table.name: table for table in (EVALUATIONS, RELIABILITY, AD_QUALITY, SCORE_PROFILES, ALERTS)}

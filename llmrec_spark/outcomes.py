@@ -1,0 +1,110 @@
+"""What came of each impression of a day: its click, its conversions, their value, its cost. Not stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from llmrec_spark.events import midnight
+from llmrec_spark.impressions import credited_clicks
+
+LOOK_BACK_DAYS = 7  # a click of the day may belong to a request of so long ago, and is then no click of the day's
+
+
+def outcomes(
+    events: DataFrame,
+    *,
+    on: date,
+    impressions: Sequence[str],
+    clicks: Sequence[str],
+    conversions: Sequence[str],
+    click_hours: float,
+    conversion_days: float,
+) -> DataFrame:
+    """One row per impression of `on`: event_id, user_id, ad_id, run_id, request_id, position, event_ts, propensity,
+    clicked, conversions, converted, value, cost.
+
+    A click counts within `click_hours` of its impression. A conversion is credited to the last click of its user and
+    ad in the `conversion_days` before it, and through that click to an impression. value is the sum over the
+    conversions, cost that of the impression and of its clicks; NULL where the log has none. events has one row an
+    event_id, and reaches back at least to the day and as far after it as the windows.
+    """
+    from_day = events.where(F.col("event_ts") >= midnight(on - timedelta(days=LOOK_BACK_DAYS)))
+    shown = from_day.where(F.col("event_type").isin(*impressions)).where(
+        (F.col("event_ts") >= midnight(on)) & (F.col("event_ts") < midnight(on + timedelta(days=1)))
+    )
+    clicked = credited_clicks(from_day, impressions=impressions, clicks=clicks)
+    of_day = shown.select("event_id", F.col("event_ts").alias("shown_ts"))
+    in_time = _after("shown_ts", "clicked_ts") <= click_hours * 3600.0
+    counted = clicked.join(of_day, on="event_id", how="inner").where(in_time)
+    of_clicks = counted.groupBy("event_id").agg(F.count("*").alias("clicks"), F.sum("cost").alias("click_cost"))
+    converted = credited_conversions(from_day, clicked, conversions=conversions, days=conversion_days)
+    of_conversions = (
+        converted.join(counted.select("click_id", "event_id"), on="click_id", how="inner")
+        .groupBy("event_id")
+        .agg(F.count("*").alias("conversions"), F.sum("value").alias("value"))
+    )
+    columns = ["event_id", "user_id", "ad_id", "run_id", "request_id", "position", "event_ts", "propensity"]
+    has_cost = F.col("cost").isNotNull() | F.col("click_cost").isNotNull()
+    both = F.coalesce("cost", F.lit(0.0)) + F.coalesce("click_cost", F.lit(0.0))
+    return (
+        shown.join(of_clicks, on="event_id", how="left")
+        .drop("value")
+        .join(of_conversions, on="event_id", how="left")
+        .select(
+            *columns,
+            F.col("clicks").isNotNull().alias("clicked"),
+            F.coalesce("conversions", F.lit(0)).alias("conversions"),
+            F.col("conversions").isNotNull().alias("converted"),
+            "value",
+            F.when(has_cost, both).alias("cost"),
+        )
+    )
+
+
+def credited_conversions(
+    events: DataFrame, clicked: DataFrame, *, conversions: Sequence[str], days: float
+) -> DataFrame:
+    """One row per conversion that a click claims: value, click_id of the last click in `days` before it.
+
+    Reads    clicked: click_id, user_id, ad_id, clicked_ts, as credited_clicks gives them
+    """
+    bought = events.where(F.col("event_type").isin(*conversions))
+    sides = clicked.select(
+        "user_id",
+        "ad_id",
+        F.col("clicked_ts").alias("ts"),
+        F.lit(0).alias("is_conversion"),  # a click at the conversion's instant comes before it
+        F.col("click_id").alias("event_id"),
+        F.lit(None).cast("double").alias("value"),
+        F.struct("clicked_ts", "click_id").alias("click"),
+    ).unionByName(
+        bought.select(
+            "user_id",
+            "ad_id",
+            F.col("event_ts").alias("ts"),
+            F.lit(1).alias("is_conversion"),
+            "event_id",
+            "value",
+            F.lit(None).cast("struct<clicked_ts: timestamp, click_id: string>").alias("click"),
+        )
+    )
+    so_far = (
+        Window.partitionBy("user_id", "ad_id")
+        .orderBy("ts", "is_conversion", "event_id")
+        .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    )
+    return (
+        sides.withColumn("latest", F.last("click", ignorenulls=True).over(so_far))
+        .where("is_conversion = 1")
+        .where(_after("latest.clicked_ts", "ts") <= days * 86_400.0)
+        .select("value", F.col("latest.click_id").alias("click_id"))
+    )
+
+
+def _after(earlier: str, later: str) -> Column:
+    """Seconds from one column of timestamps to another."""
+    return (F.unix_micros(later) - F.unix_micros(earlier)) / F.lit(1e6)

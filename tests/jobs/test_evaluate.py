@@ -1,0 +1,137 @@
+"""A day is published, people answer it, and it is judged: on the golden tables, in this process."""
+
+import numpy as np
+import pytest
+from pyspark.sql import functions as F
+
+from llmrec_spark.metrics import one_list
+from tests.conftest import at
+from tests.jobs.conftest import DAY, job, own, write_conf, write_golden
+
+ANSWERED = 3  # ads shown of each list
+
+
+def answers(spark, folder, *, clicked_rank, run_id=None, hour=12):
+    """Events of 2026-03-01: the first ads of each list are shown, and the one of a rank is clicked and bought."""
+    lists = own(spark, folder, "recommendations").where(F.col("rank") <= ANSWERED).collect()
+    rows = []
+    for row in lists:
+        key = f"{row.user_id}-{row['rank']}-{hour}"
+        shown = at(f"2026-03-01 {hour}:00")
+        base = (row.user_id, row.ad_id)
+        rows.append((f"i-{key}", *base, "impression", shown, f"r-{row.user_id}-{hour}", row["rank"], None, run_id))
+        if row["rank"] == clicked_rank:
+            clicked = at(f"2026-03-01 {hour}:01")
+            rows.append((f"c-{key}", *base, "click", clicked, f"r-{row.user_id}-{hour}", row["rank"], None, run_id))
+            rows.append((f"p-{key}", *base, "purchase", at(f"2026-03-02 {hour}:00"), None, None, None, run_id))
+    schema = (
+        "event_id string, user_id string, ad_id string, event_type string, event_ts timestamp, request_id string, "
+        "position int, query string, run_id string"
+    )
+    return spark.createDataFrame(rows, schema)
+
+
+def own_events(spark, folder):
+    """The company's log."""
+    return spark.read.format("delta").load(str(folder / "local/golden/events"))
+
+
+def append(folder, rows):
+    rows.write.format("delta").mode("append").option("mergeSchema", "true").save(str(folder / "local/golden/events"))
+
+
+@pytest.fixture(scope="module")
+def answered(spark, model_folder, tmp_path_factory):
+    """A folder in which the golden day was published and answered by clicks on rank 2, and its configuration."""
+    folder = tmp_path_factory.mktemp("answered")
+    write_golden(spark, folder)
+    conf = write_conf(folder, folder / "conf.yaml")
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    assert code == 0, said
+    append(folder, answers(spark, folder, clicked_rank=2))
+    return folder, conf
+
+
+def evaluations(spark, folder):
+    """(scorer, metric, slice) -> the rows, in order of how far the log reached."""
+    found = {}
+    for row in own(spark, folder, "evaluations").orderBy("evaluated_through").collect():
+        found.setdefault((row.scorer, row.metric, row["slice"]), []).append(row)
+    return found
+
+
+def test_a_day_without_events_cannot_be_judged(spark, tables, model_folder, tmp_path):
+    conf = write_conf(tables, tmp_path / "conf.yaml")
+    code, said = job("evaluate_daily", "--config", conf, *DAY)
+    assert (code, "2026-03-01 is not published" in said) == (65, True)
+
+
+def test_a_day_is_judged_by_what_happened(spark, answered):
+    folder, conf = answered
+    code, said = job("evaluate_daily", "--config", conf, *DAY)
+    assert code == 0, said
+    found = evaluations(spark, folder)
+    users = own(spark, folder, "recommendations").select("user_id").distinct().count()
+    [impressions] = found["shown", "impressions", "all"]
+    assert (impressions.value, impressions.n) == (3 * users, users)
+    assert found["shown", "ctr", "position=2"][0].value == 1.0
+    assert found["shown", "ctr", "position=1"][0].value == 0.0
+    assert found["shown", "cvr", "all"][0].value == 1.0
+    assert found["shown", "roi", "all"][0].value is None  # no costs in this log
+    [ndcg] = found["score", "ndcg", "all"]
+    second_of_three = one_list("ndcg", np.array([-1.0, -2.0, -3.0]), np.array([False, True, False]))
+    assert (ndcg.value, ndcg.k, ndcg.n) == (pytest.approx(second_of_three), 10, users)
+    assert found["random", "group_auc", "all"][0].value == 0.5
+    assert found["score - random", "group_auc", "all"][0].value == 0.0
+    assert "nDCG" not in said
+    assert "score - rate" in said
+
+
+def test_judged_again_the_rows_are_the_same_and_a_longer_log_adds_rows(spark, answered):
+    folder, conf = answered
+    before = evaluations(spark, folder)
+    assert job("evaluate_daily", "--config", conf, *DAY)[0] == 0
+    assert evaluations(spark, folder) == before
+    append(folder, answers(spark, folder, clicked_rank=1, hour=20))  # seen again in the evening
+    code, said = job("evaluate_daily", "--config", conf, *DAY)
+    assert code == 0, said
+    later = evaluations(spark, folder)
+    assert {key: len(rows) for key, rows in before.items()} == dict.fromkeys(before, 1)
+    assert all(later[key][0] == rows[0] for key, rows in before.items())
+    assert [row.value for row in later["shown", "ctr", "position=1"]] == [0.0, 0.5]
+
+
+def test_a_shadow_run_is_judged_beside_the_published_one(spark, answered, model_folder):
+    folder, conf = answered
+    model = ("--model", model_folder)
+    code, said = job("score_daily", "--config", conf, *DAY, *model, "--shadow", "--set", "match.beta=0")
+    assert code == 0, said
+    [shadow] = own(spark, folder, "runs").where("status = 'shadow'").collect()
+    code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", shadow.run_id)
+    assert code == 0, said
+    assert f"score - {shadow.run_id}" in said
+    code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", "0123456789abcdef")
+    assert code == 65
+    assert "is no run of 2026-03-01; there are" in said
+    assert f"{shadow.run_id} (shadow)" in said
+
+
+def test_events_of_the_next_day_change_no_score_and_nothing_but_how_far_the_log_reached(spark, answered, model_folder):
+    folder, conf = answered
+    before = {key: rows[-1].asDict() for key, rows in evaluations(spark, folder).items()}
+    published = own(spark, folder, "recommendations").drop("run_id").orderBy("user_id", "rank").collect()
+    [event] = own_events(spark, folder).where("event_type = 'click'").limit(1).collect()
+    next_day = event.asDict() | {"event_ts": at("2026-03-03 09:00"), "request_id": "r-next", "run_id": None}
+    rows = [next_day | {"event_id": f"next-{kind}", "event_type": kind} for kind in ("impression", "click")]
+    schema = own_events(spark, folder).schema
+    append(folder, spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema))
+    assert job("evaluate_daily", "--config", conf, *DAY)[0] == 0
+    after = {key: rows[-1].asDict() for key, rows in evaluations(spark, folder).items()}
+    again = {key for key, row in after.items() if row.pop("evaluated_through").day == 3}  # without the shadow run
+    assert len(again) > 300
+    assert {key: after[key] | {"evaluated_through": before[key]["evaluated_through"]} for key in again} == {
+        key: before[key] for key in again
+    }
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--force")
+    assert code == 0, said
+    assert own(spark, folder, "recommendations").drop("run_id").orderBy("user_id", "rank").collect() == published

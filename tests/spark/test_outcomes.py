@@ -1,0 +1,90 @@
+from datetime import timedelta
+
+import pytest
+
+from llmrec_spark.outcomes import outcomes
+from tests.conftest import session_time_zone
+from tests.spark.rows import DAY, MIDNIGHT, event, events_of
+
+HOUR = timedelta(hours=1)
+
+
+def row(event_id, event_type, hours, **more):
+    """An event so many hours after the day's midnight."""
+    return event(event_id, event_type, MIDNIGHT + hours * HOUR, **more)
+
+
+def of_day(spark, *rows, click_hours=24.0, conversion_days=7.0, partitions=1):
+    """event_id of the impression -> its outcome."""
+    found = outcomes(
+        events_of(spark, *rows).repartition(partitions),
+        on=DAY,
+        impressions=["impression"],
+        clicks=["click"],
+        conversions=["purchase"],
+        click_hours=click_hours,
+        conversion_days=conversion_days,
+    ).collect()
+    return {one.event_id: one for one in found}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles"])
+def test_impressions_of_the_day_have_an_outcome_and_no_others(spark, zone):
+    shown = [row(name, "impression", hours) for name, hours in (("before", -0.1), ("in", 23.9), ("after", 24))]
+    with session_time_zone(spark, zone):
+        assert set(of_day(spark, *shown)) == {"in"}
+
+
+@pytest.mark.parametrize("hours, clicked", [(24, True), (24.01, False)])
+def test_a_click_counts_within_its_window_also_when_it_names_the_request(spark, hours, clicked):
+    shown = row("i", "impression", 0, request_id="r")
+    assert of_day(spark, shown, row("c", "click", hours, request_id="r"))["i"].clicked is clicked
+
+
+def test_a_click_of_the_day_that_belongs_to_an_earlier_request_is_none_of_the_days(spark):
+    rows = [row("old", "impression", -30, request_id="r0"), row("i", "impression", 1, request_id="r1")]
+    assert not of_day(spark, *rows, row("c", "click", 2, request_id="r0"))["i"].clicked
+
+
+def test_a_conversion_is_credited_to_the_last_click_before_it(spark):
+    rows = [row("i1", "impression", 1, request_id="r1"), row("i2", "impression", 3, request_id="r2")]
+    clicks = [row("c1", "click", 2, request_id="r1"), row("c2", "click", 4, request_id="r2")]
+    found = of_day(spark, *rows, *clicks, row("p", "purchase", 30, value=9.0), partitions=4)
+    assert {name: (one.conversions, one.converted, one.value) for name, one in found.items()} == {
+        "i1": (0, False, None),
+        "i2": (1, True, 9.0),
+    }
+
+
+def test_a_conversion_after_a_later_days_click_is_not_the_days(spark):
+    rows = [row("i", "impression", 1, request_id="r"), row("c", "click", 2, request_id="r")]
+    later = [row("i2", "impression", 25, request_id="r2"), row("c2", "click", 26, request_id="r2")]
+    assert of_day(spark, *rows, *later, row("p", "purchase", 27, value=9.0))["i"].conversions == 0
+
+
+@pytest.mark.parametrize("days, conversions", [(7, 1), (7.01, 0)])
+def test_a_conversion_counts_within_its_window_of_the_click(spark, days, conversions):
+    rows = [row("i", "impression", 0), row("c", "click", 1), row("p", "purchase", 1 + 24 * days)]
+    assert of_day(spark, *rows)["i"].conversions == conversions
+
+
+def test_a_conversion_without_a_click_or_of_another_user_or_ad_is_nobodys(spark):
+    rows = [row("i", "impression", 1), row("c", "click", 2)]
+    bought = [row("p0", "purchase", 1.5), row("p1", "purchase", 3, user_id="v"), row("p2", "purchase", 3, ad_id="b")]
+    assert of_day(spark, *rows, *bought)["i"].conversions == 0
+
+
+def test_values_of_several_conversions_and_costs_of_clicks_and_impression_add_up(spark):
+    rows = [row("i", "impression", 1, cost=0.5, request_id="r"), row("c", "click", 2, cost=1.0, request_id="r")]
+    more = [row("c2", "click", 3, cost=1.0, request_id="r"), row("p", "purchase", 4, value=3.0)]
+    found = of_day(spark, *rows, *more, row("p2", "purchase", 5, value=4.0))["i"]
+    assert (found.clicked, found.conversions, found.value, found.cost) == (True, 2, 7.0, 2.5)
+
+
+def test_what_the_log_does_not_know_is_null(spark):
+    found = of_day(spark, row("i", "impression", 1), row("c", "click", 2), row("p", "purchase", 3))["i"]
+    assert (found.value, found.cost, found.run_id, found.propensity) == (None, None, None, None)
+
+
+def test_a_day_without_impressions_has_no_outcomes(spark):
+    assert of_day(spark, row("c", "click", 2)) == {}
