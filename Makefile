@@ -13,7 +13,7 @@ SUBMIT := $(BIN)/spark-submit --properties-file conf/spark-defaults.conf
 IVY := ^(WARNING: Using incubator|Ivy |The jars for|io.delta.delta|:: |\t(\[|found |confs:|[0-9]+ artifacts|:: |---|\||.* (from .* in|by \[)))|^$$|^Downloading artifacts
 QUIET := 2> >(sed -uE '/$(IVY)/d; s/^Exception in thread .*(unresolved dependency|download failed): ([^],]*).*/The JAR \2 cannot be fetched: let this machine reach Maven Central once, or put the JARs into ~\/.ivy2.5.2./' >&2)
 
-.PHONY: help install sample score evaluate test lint ranklens evaluate-ranklens ui clean
+.PHONY: help install sample score evaluate test lint ranklens evaluate-ranklens ui browser clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,7 +69,11 @@ lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: .venv/.jars lint ## lint, types and every test
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq >/dev/null \
+		&& apt-get install -y -qq chromium >/dev/null; } || echo "chromium cannot be installed here: the report is not tested in a browser."
+
+test: .venv/.jars browser lint ## lint, types and every test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12  # a job alone keeps one core busy, at most
 
 clean: ## remove what the targets wrote (local/); .venv stays

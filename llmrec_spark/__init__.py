@@ -48,6 +48,15 @@ Around the line
     daily_runs          one run per day asked for
     daily_evaluation    a day judged, once its clicks are in
     evaluation_summary  an evaluated day, printed
+    report_words        numbers, metrics and scorers as a reader sees them
+    report_headlines    what a report says first
+    report_parts        a section of it: words, a drawing, a table
+    report_drawings     the style of its drawings
+    report_plots        each drawing
+    report_quality      how good the lists were
+    report_run          what the run cost, what drifted, examples
+    reports             an evaluated day as one HTML file
+    evaluation_reports  what a report says of a day, from the tables
     evaluation_runs     one evaluation per day asked for
     simulation          a published day answered by simulated people
     ranklens            RankLens as a company would have it

@@ -190,7 +190,7 @@ def _ranking(config: Config, judged: DataFrame, slices: DataFrame, other: Row | 
         evaluations.ranking_sums(judged, slices, scorers=scorers, k=of.k),
         _resampling(config),
         ratios=RANKING_METRICS,
-        pairs=[("score", name) for name in (*judged_lists.BASELINES, *beside)],
+        pairs=[("score", name) for name in scorers[1:]],
     )
     k = F.when(~F.col("metric").isin(*WITHOUT_K), F.lit(of.k))
     return found.withColumn("k", k.cast("int"))

@@ -117,11 +117,12 @@ def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[s
         return str(run.info.run_id)
 
 
-def log_evaluation_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
-    """One MLflow run per evaluated day: facts as tags, numbers as metrics."""
+def log_evaluation_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[str, float], report: str) -> None:
+    """One MLflow run per evaluated day: facts as tags, numbers as metrics, the report as a page."""
     with _tracked(config.mlflow, f"evaluate_daily {facts['run_date']}") as (mlflow, _):
         mlflow.set_tags({name: str(value) for name, value in facts.items()})
         mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
+        mlflow.log_text(report, "report.html")
 
 
 def _without_secrets(value: Any) -> Any:

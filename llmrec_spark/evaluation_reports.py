@@ -1,0 +1,105 @@
+"""What the report of an evaluated day says, taken from the tables, and where it is kept."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import Config
+from llmrec_spark.daily_evaluation import Evaluation
+from llmrec_spark.evaluation_tables import EVALUATIONS, RELIABILITY
+from llmrec_spark.reports import ReportData, render_report
+from llmrec_spark.storage import Storage, absolute
+from llmrec_spark.tables import RECOMMENDATIONS
+
+DAYS_BEFORE = 28  # that a report compares with
+DAYS_DRAWN = 4  # whose scores are drawn, the day itself among them
+SAMPLE = 10_000  # scores of a day
+NOT_COMPUTED = (
+    ("drift", "No day is compared with a window of days yet."),
+    ("variety of the lists", "Coverage, diversity and novelty are not computed yet."),
+)
+
+
+def write_report(storage: Storage, config: Config, evaluated: Evaluation, rows: pd.DataFrame) -> tuple[str, str | None]:
+    """The page, and where it was written: beside the tables where these are in a folder of this machine, else None."""
+    page = render_report(report_data(storage, evaluated, rows))
+    root = config.tables.root
+    if root is None or "://" in root:
+        return page, None
+    file = Path(absolute(root)) / "reports" / f"{evaluated.run_date}_{evaluated.run.run_id}.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page, encoding="utf-8")
+    return page, str(file)
+
+
+def report_data(storage: Storage, evaluated: Evaluation, rows: pd.DataFrame) -> ReportData:
+    """All that the report of a day says; `rows` are its rows of `evaluations`. No id of a user is in it."""
+    run = evaluated.run
+    reliability = storage.read(RELIABILITY).where(
+        (F.col("run_date") == F.lit(str(evaluated.run_date)).cast("date"))
+        & (F.col("run_id") == run.run_id)
+        & (F.col("evaluated_through") == F.lit(evaluated.through))
+    )
+    return ReportData(
+        run_date=evaluated.run_date,
+        run_id=run.run_id,
+        model_version=run.model_version,
+        model_digest=run.model_digest,
+        input_versions=dict(run.input_versions),
+        evaluated_through=evaluated.through,
+        evaluations=rows,
+        previous=pd.DataFrame(_days_before(storage.read(EVALUATIONS), evaluated).toPandas()),
+        reliability=pd.DataFrame(reliability.orderBy("scorer", "bin").toPandas()),
+        scores={"score": _scores(storage, evaluated)},
+        drift=pd.DataFrame(columns=["name", "value", "before", "bound", "is_alert", "reason"]),
+        seconds=dict(run.seconds),
+        counts={**run.counts, **evaluated.counts},
+        not_computed=[*NOT_COMPUTED, *_not_computed(rows)],
+        examples=None,
+    )
+
+
+def _days_before(evaluations: DataFrame, evaluated: Evaluation) -> DataFrame:
+    """The newest evaluation of each of the days before."""
+    first, day = evaluated.run_date - timedelta(days=DAYS_BEFORE), evaluated.run_date
+    of_days = (F.col("run_date") >= F.lit(str(first)).cast("date")) & (F.col("run_date") < F.lit(str(day)).cast("date"))
+    newest = Window.partitionBy("run_date", "run_id")
+    latest = evaluations.where(of_days).withColumn("newest", F.max("evaluated_through").over(newest))
+    return latest.where("evaluated_through = newest").select(
+        "run_date", "scorer", "metric", "k", "slice", "value", "low", "high", "n"
+    )
+
+
+def _scores(storage: Storage, evaluated: Evaluation) -> dict[str, np.ndarray]:
+    """A sample of the published scores of the last days: of the rows with the smallest hash, the day itself last."""
+    first = evaluated.run_date - timedelta(days=DAYS_DRAWN - 1)
+    published = storage.read(RECOMMENDATIONS).where(
+        (F.col("run_date") >= F.lit(str(first)).cast("date"))
+        & (F.col("run_date") <= F.lit(str(evaluated.run_date)).cast("date"))
+    )
+    place = F.row_number().over(
+        Window.partitionBy("run_date").orderBy(F.xxhash64("user_id", "ad_id"), "user_id", "ad_id")
+    )
+    sampled = published.withColumn("place", place).where(F.col("place") <= SAMPLE)
+    found = pd.DataFrame(sampled.select("run_date", "score").toPandas())
+    return {str(day): np.sort(of_day["score"].to_numpy()) for day, of_day in found.groupby("run_date", sort=True)}
+
+
+def _not_computed(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """What has no value on this day, and why."""
+    every = rows[rows["slice"] == "all"]
+    known = set(every.loc[every["value"].notna(), "metric"])
+    missing = []
+    if "p_click" not in set(every["scorer"]):
+        missing.append(("calibration of p_click", "p_click is NULL: no calibrated model scored."))
+    if "roi" not in known:
+        missing.append(("ROI", "The log has no costs."))
+    if "cvr" not in known:
+        missing.append(("conversion rate", "Nothing was clicked."))
+    return missing

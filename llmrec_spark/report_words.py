@@ -1,0 +1,156 @@
+"""The numbers of a report as a reader sees them: what a metric and a scorer are called, how a value is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor, isfinite, log10
+
+UNKNOWN = "–"  # an en dash
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is called; `kind` is share, count, money or number."""
+
+    label: str
+    kind: str
+    meaning: str = ""
+
+
+METRICS = {
+    "impressions": Metric("Impressions", "count", "ads shown"),
+    "clicks": Metric("Clicks", "count", "impressions that were clicked"),
+    "conversions": Metric("Conversions", "count", "conversions after a click"),
+    "ctr": Metric("Click rate (CTR)", "share", "clicks per impression"),
+    "cvr": Metric("Conversion rate (CVR)", "share", "conversions per click"),
+    "revenue": Metric("Revenue", "money", "value of the conversions"),
+    "cost": Metric("Cost", "money", "what advertisers paid"),
+    "roi": Metric("ROI", "number", "revenue against cost"),
+    "ndcg": Metric("nDCG", "number", "clicked ads near the top of the list; 1 is perfect"),
+    "group_auc": Metric("Group AUC", "number", "a clicked ad stands above an unclicked one; chance is 0.5"),
+    "map": Metric("MAP", "number", "mean average precision"),
+    "mrr": Metric("MRR", "number", "1 / place of the first clicked ad"),
+    "recall": Metric("Recall", "share", "of the clicked ads, those in the top"),
+    "precision": Metric("Precision", "share", "of the top, those clicked"),
+    "hit_rate": Metric("Hit rate", "share", "lists with a click in the top"),
+    "coverage": Metric("Coverage", "share", "of the ads, those in some list"),
+    "gini": Metric("Gini", "number", "0: every ad shown equally often; 1: always the same one"),
+    "diversity": Metric("Diversity", "number", "how different the ads of one list are"),
+    "novelty": Metric("Novelty", "number", "how little known the ads shown are"),
+    "serendipity": Metric("Serendipity", "number", "relevant ads that were not to be expected"),
+    "repeat_rate": Metric("Repeat rate", "share", "of the ads shown, those the user was shown before"),
+}
+OUTCOMES = ("ctr", "cvr", "revenue", "roi")
+TOTALS = ("impressions", "clicks", "conversions", "cost")
+RANKINGS = ("ndcg", "map", "mrr", "recall", "precision", "hit_rate", "group_auc")
+LISTS = ("coverage", "gini", "diversity", "novelty", "serendipity", "repeat_rate")
+SCORERS = {
+    "score": "the order of this run",
+    "match": "match alone",
+    "rate": "click rate of the ad alone",
+    "popularity": "popular ads first",
+    "repeats": "what the user met before, first",
+    "random": "chance",
+}
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of this name; one not known here is called by its name."""
+    return METRICS.get(name) or Metric(name, "number")
+
+
+def label_of(name: str, k: int | None = None) -> str:
+    """What a metric is called at a cut-off: `nDCG@10`."""
+    return metric_of(name).label + (f"@{k}" if k is not None else "")
+
+
+def is_known(*values: float | None) -> bool:
+    """Whether none of the values is missing or infinite."""
+    return all(value is not None and isfinite(value) for value in values)
+
+
+def number(value: float | None, kind: str = "number", *, currency: str = "", signed: bool = False) -> str:
+    """A value as text: 2.13 %, 12,345, 0.619; an en dash for one that is not known.
+
+    As many decimals as its kind has, more where rounding would leave a 0 of a value that is not 0.
+    """
+    if value is None or not isfinite(value):
+        return UNKNOWN
+    if kind == "share":
+        text = f"{_rounded(abs(value) * 100, 2)} %"
+    elif kind == "count":
+        text = f"{abs(value):,.0f}"
+    elif kind == "money":
+        text = f"{_rounded(abs(value), 2 if abs(value) < 1000 else 0)}{f' {currency}' if currency else ''}"
+    else:
+        text = _rounded(abs(value), 3)
+    sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
+    return sign + text
+
+
+def plain(value: float | None) -> str:
+    """A value of unknown kind: four significant digits, all digits of a large one."""
+    if value is None or not isfinite(value):
+        return UNKNOWN
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None, kind: str = "number", *, signed: bool = False) -> str:
+    """`1.98 to 2.28 %`; nothing where there is no interval."""
+    if not is_known(low, high):
+        return ""
+    first, last = number(low, kind, signed=signed), number(high, kind, signed=signed)
+    return f"{first.removesuffix(' %')} to {last}"
+
+
+def change(value: float | None, before: float | None, kind: str) -> str:
+    """From one day to another, in words: `up 0.12 points`, `down 3.1 %`, `unchanged`; nothing if one is not known.
+
+    Shares differ by percentage points, counts and money relatively, other numbers as they are.
+    """
+    if value is None or before is None or not is_known(value, before):
+        return ""
+    if value == before:
+        return "unchanged"
+    difference = abs(value - before)
+    way = "up" if value > before else "down"
+    if kind == "share":
+        return f"{way} {_rounded(difference * 100, 2)} points"
+    if kind in ("count", "money") and before != 0:
+        return f"{way} {_rounded(difference / abs(before) * 100, 1)} %"
+    return f"{way} {number(difference, kind)}"
+
+
+def verdict(low: float | None, high: float | None) -> tuple[str, str]:
+    """What the interval of a paired difference says: better, worse, open or unknown, and the sentence."""
+    if low is None or high is None or not is_known(low, high):
+        return "unknown", "no interval was computed"
+    if low > 0:
+        return "better", "better: the interval excludes 0"
+    if high < 0:
+        return "worse", "worse: the interval excludes 0"
+    return "open", "no clear difference: the interval includes 0"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `1 h 05 min`."""
+    if seconds is None or not isfinite(seconds):
+        return UNKNOWN
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _rounded(value: float, decimals: int) -> str:
+    """A value >= 0 with thousands' commas; a small one keeps two significant digits instead of vanishing."""
+    if 0 < value < 0.5 * 10**-decimals:
+        decimals = min(1 - floor(log10(value)), 12)
+    return f"{value:,.{decimals}f}"

@@ -1,0 +1,81 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from llmrec_spark.reports import render_report
+from tests.reported_day import USER, evaluations, examples, nothing_known, reported_day
+
+
+@pytest.fixture(scope="module")
+def page():
+    return render_report(reported_day())
+
+
+def words(page):
+    """What a reader sees, without tags, styles and drawings."""
+    visible = re.sub(r"(?s)<(style|svg|title)\b.*?</\1>", " ", page)
+    return " ".join(re.sub(r"<[^>]+>", " ", visible).split())
+
+
+def test_a_page_needs_nothing_from_elsewhere(page):
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#|data:)[^"']*""", re.sub(r"(?s)<svg.*?</svg>", "", page))
+    assert not re.findall(r"""url\(\s*["']?(?!#)|@import|<script|<iframe""", page)
+    linked = re.findall(r"""(?:xlink:)?href\s*=\s*["']([^"']*)""", page)
+    assert all(link.startswith(("#", "data:")) for link in linked)
+
+
+def test_the_headline_numbers_stand_there_with_their_intervals(page):
+    text = words(page)
+    for number in ("2.13 %", "6.95 %", "1,829", "1.652", "0.619"):
+        assert number in text, number
+    assert "1.99 to 2.27 %" in text
+
+
+def test_a_difference_says_in_words_whether_its_interval_excludes_0(page):
+    assert "better: the interval excludes 0" in words(page)
+
+
+def test_alerts_are_told_by_a_word_and_counted_first(page):
+    text = words(page)
+    assert "2 drift alerts" in text
+    assert "0.31 is above the bound of 0.2" in text
+
+
+def test_what_was_not_computed_is_listed_with_the_reason(page):
+    assert "p_conversion is NULL: no calibrated model scored." in words(page)
+
+
+def test_the_same_data_gives_the_same_bytes(page):
+    assert render_report(reported_day()) == page
+
+
+def test_no_user_is_in_a_report_without_examples(page):
+    assert USER not in page
+    assert USER in render_report(reported_day(examples=examples()))
+
+
+def test_text_of_ads_is_escaped():
+    page = render_report(reported_day(examples=examples()))
+    assert "<script>alert(1)</script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<img src=x" not in page
+
+
+def test_a_day_of_which_nothing_is_known_says_so():
+    text = words(render_report(nothing_known()))
+    assert "Nothing was evaluated on this day." in text
+    assert "p_click is NULL: no calibrated model scored." in text
+    assert "nan" not in text.lower().split()
+
+
+def test_the_first_evaluated_day_has_no_change():
+    day = reported_day()
+    text = words(render_report(replace(day, previous=day.previous[:0])))
+    assert "No day before was evaluated" in text
+
+
+def test_an_unknown_number_is_a_dash():
+    rows = evaluations()
+    rows.loc[rows["metric"] == "roi", ["value", "low", "high"]] = float("nan")
+    assert re.search(r"ROI revenue against cost –", words(render_report(reported_day(evaluations=rows))))
