@@ -34,6 +34,7 @@ The end of the line, Spark only
     judged_lists        what was shown, as a run and the baselines order it
     bootstrap           sums per user -> values with intervals
     evaluations         sums per user of every metric
+    example_lists       lists that were ordered best and worst
     reliability         predicted against observed clicks
     ad_quality          what people made of each ad, and whether its text is in order
 
@@ -56,6 +57,7 @@ Around the line
     report_quality      how good the lists were
     report_run          what the run cost, what drifted, examples
     reports             an evaluated day as one HTML file
+    report_examples     the best and worst lists of a day, in words
     evaluation_reports  what a report says of a day, from the tables
     evaluation_runs     one evaluation per day asked for
     simulation          a published day answered by simulated people

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
+import pandas as pd
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -22,6 +23,7 @@ from llmrec_spark.daily_publishing import evaluated_run
 from llmrec_spark.errors import DataError
 from llmrec_spark.evaluation_tables import AD_QUALITY, EVALUATIONS, RELIABILITY
 from llmrec_spark.events import checked_events, midnight, with_consent
+from llmrec_spark.example_lists import example_lists
 from llmrec_spark.metrics import RANKING_METRICS
 from llmrec_spark.outcomes import outcomes
 from llmrec_spark.quarantine import accepted
@@ -48,6 +50,7 @@ class Evaluation:
     against: Row | None
     through: datetime
     counts: dict[str, int]
+    examples: pd.DataFrame  # as `example_lists` gives them
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,9 @@ def evaluate_day(storage: Storage, config: Config, day: date, *, against: str | 
         storage.write_where(EVALUATIONS, rows.unionByName(of_probabilities).withColumns(columns), of_day)
         storage.write_where(AD_QUALITY, _ad_quality(config, known, shown, day).withColumns(columns), of_day)
         storage.write_where(RELIABILITY, reliability_table(sums, _resampling(config)).withColumns(columns), of_day)
-        return Evaluation(day, run, other, through, counts.asDict())
+        of_run = evaluations.ranking_sums(judged, slices, scorers=["score"], k=config.evaluation.k)
+        examples = pd.DataFrame(example_lists(of_run, judged).toPandas())
+        return Evaluation(day, run, other, through, counts.asDict(), examples)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pyspark.sql import functions as F
 from llmrec_spark.config import Config
 from llmrec_spark.daily_evaluation import Evaluation
 from llmrec_spark.evaluation_tables import EVALUATIONS, RELIABILITY
+from llmrec_spark.report_examples import examples_in_words
 from llmrec_spark.reports import ReportData, render_report
 from llmrec_spark.storage import Storage, absolute
 from llmrec_spark.tables import RECOMMENDATIONS
@@ -27,14 +29,19 @@ NOT_COMPUTED = (
 
 
 def write_report(storage: Storage, config: Config, evaluated: Evaluation, rows: pd.DataFrame) -> tuple[str, str | None]:
-    """The page, and where it was written: beside the tables where these are in a folder of this machine, else None."""
-    page = render_report(report_data(storage, evaluated, rows))
-    root = config.tables.root
+    """The page for everybody, without a person, and where the edition with examples was written.
+
+    That edition lies beside the tables, whose readers may see who did what: None where these are in no folder of this
+    machine, and there is none.
+    """
+    data = report_data(storage, evaluated, rows)
+    page, root = render_report(data), config.tables.root
     if root is None or "://" in root:
         return page, None
     file = Path(absolute(root)) / "reports" / f"{evaluated.run_date}_{evaluated.run.run_id}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page, encoding="utf-8")
+    with_examples = replace(data, examples=examples_in_words(storage, config, evaluated))
+    file.write_text(render_report(with_examples), encoding="utf-8")
     return page, str(file)
 
 
@@ -54,7 +61,7 @@ def report_data(storage: Storage, evaluated: Evaluation, rows: pd.DataFrame) -> 
         input_versions=dict(run.input_versions),
         evaluated_through=evaluated.through,
         evaluations=rows,
-        previous=pd.DataFrame(_days_before(storage.read(EVALUATIONS), evaluated).toPandas()),
+        previous=pd.DataFrame(_days_before(storage, evaluated).toPandas()),
         reliability=pd.DataFrame(reliability.orderBy("scorer", "bin").toPandas()),
         scores={"score": _scores(storage, evaluated)},
         drift=pd.DataFrame(columns=["name", "value", "before", "bound", "is_alert", "reason"]),
@@ -65,12 +72,13 @@ def report_data(storage: Storage, evaluated: Evaluation, rows: pd.DataFrame) -> 
     )
 
 
-def _days_before(evaluations: DataFrame, evaluated: Evaluation) -> DataFrame:
-    """The newest evaluation of each of the days before."""
+def _days_before(storage: Storage, evaluated: Evaluation) -> DataFrame:
+    """The newest evaluation of each of the days before, of the run that the day shows now."""
     first, day = evaluated.run_date - timedelta(days=DAYS_BEFORE), evaluated.run_date
     of_days = (F.col("run_date") >= F.lit(str(first)).cast("date")) & (F.col("run_date") < F.lit(str(day)).cast("date"))
-    newest = Window.partitionBy("run_date", "run_id")
-    latest = evaluations.where(of_days).withColumn("newest", F.max("evaluated_through").over(newest))
+    shown = storage.read(RECOMMENDATIONS).where(of_days).select("run_date", "run_id").distinct()
+    found = storage.read(EVALUATIONS).where(of_days).join(shown, on=["run_date", "run_id"], how="left_semi")
+    latest = found.withColumn("newest", F.max("evaluated_through").over(Window.partitionBy("run_date")))
     return latest.where("evaluated_through = newest").select(
         "run_date", "scorer", "metric", "k", "slice", "value", "low", "high", "n"
     )

@@ -64,7 +64,7 @@ def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[s
     chosen = list(users) or example_users(sequences, texts, lists)
     rows = lists.where(F.col("user_id").isin(chosen) & (F.col("rank") <= length)).orderBy("user_id", "rank").collect()
     histories = {row.user_id: row for row in sequences.where(F.col("user_id").isin(chosen)).collect()}
-    words = _Words(storage, config, texts, list(histories.values()), rows)
+    words = Words(storage, config, texts, list(histories.values()), rows)
     for user in chosen:
         of_user = [row for row in rows if row.user_id == user]
         if not of_user:
@@ -73,7 +73,7 @@ def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[s
     say(f"\nThe tables are under {config.tables.root or config.tables.catalog}: recommendations, matches, runs, ...")
 
 
-class _Words:
+class Words:
     """Titles, queries and keywords of what is printed, and of nothing else."""
 
     def __init__(
@@ -101,7 +101,7 @@ class _Words:
         return sorted(both, key=lambda word: (-len(word), word))[:SHOWN_WORDS]
 
 
-def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: _Words) -> None:
+def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: Words) -> None:
     say(f"\n── user {user}, {rows[0].source} " + "─" * 60)
     behaviours = (
         [] if history is None else list(zip(history.event_types, history.ad_ids, history.query_hashes, strict=True))
@@ -115,7 +115,7 @@ def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: _Word
         say(f"       {reasons_in_words(row, words)}")
 
 
-def reasons_in_words(row: Row, words: _Words) -> str:
+def reasons_in_words(row: Row, words: Words) -> str:
     """The largest reasons of a row: the behaviours behind them, the text field, and the keywords shared."""
     parts = []
     for reason in [reason for reason in row.reasons if reason.field != "other"][:SHOWN_REASONS]:

@@ -83,8 +83,14 @@ def test_a_day_is_judged_by_what_happened(spark, answered):
     assert (ndcg.value, ndcg.k, ndcg.n) == (pytest.approx(second_of_three), 10, users)
     assert found["random", "group_auc", "all"][0].value == 0.5
     assert found["score - random", "group_auc", "all"][0].value == 0.0
-    assert "nDCG" not in said
     assert "score - rate" in said
+    [report] = (folder / "own" / "reports").glob("2026-03-01_*.html")
+    [tracked] = (folder / "art").rglob("report.html")
+    page, shared = report.read_text(encoding="utf-8"), tracked.read_text(encoding="utf-8")
+    people = {row.user_id for row in own(spark, folder, "recommendations").select("user_id").distinct().collect()}
+    assert sum(f"user {user}" in page for user in people) == 6  # three best lists, three worst
+    assert not [user for user in people if user in shared]
+    assert "because you clicked" in page
 
 
 def test_judged_again_the_rows_are_the_same_and_a_longer_log_adds_rows(spark, answered):
