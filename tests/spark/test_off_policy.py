@@ -1,9 +1,20 @@
+import importlib
+import sys
+from datetime import date, timedelta
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from llmrec_spark.bootstrap import Resampling, intervals
+from llmrec_spark.config import OffPolicyConfig
 from llmrec_spark.off_policy import RATIOS, VALUES, list_weights, place_rates, policy_sums, weight_spread
-from llmrec_spark.policy_values import ESTIMATES, WeightFigures, policy_values, weight_figures
+from llmrec_spark.policy_values import ESTIMATES, WeightFigures, policy_values, refusal, weight_figures
+from tests.conftest import REPO
+
+sys.path.insert(0, str(REPO / "data" / "sample"))
+simulator = importlib.import_module("simulator")
+days = importlib.import_module("simulated_days")
 
 OUTCOMES = "user_id string, request_id string, ad_id string, position int, propensity double, clicked boolean"
 WEIGHTED = (
@@ -84,3 +95,74 @@ def test_a_position_is_clicked_so_often_relative_to_all(spark):
     found = {row.position: row.relative for row in place_rates(shown, prior_shown=10.0).collect()}
     assert found == pytest.approx({1: (6 + 3.5) / 20 / 0.35, 2: (1 + 3.5) / 20 / 0.35})
     assert place_rates(shown.where("NOT clicked"), prior_shown=10.0).count() == 0
+
+
+@pytest.fixture(scope="module")
+def week():
+    """Impressions of a week of the sample with what came of them and the truth, and a list for everybody.
+
+    The list holds what the ad server prefers for people of that segment and language. truth_of_list is the chance of a
+    click on its ad at that position, truth_of_any the mean over the ads that run and do not stand above, `free` many.
+    """
+    world = simulator.make_world(simulator.load_ads(REPO / "data" / "sample" / "ads.jsonl"), simulator.SEED)
+    always = days.runs_at(world, np.array(["2026-02-22", "2026-02-28T23:59:59"], dtype="datetime64[ms]")).all(axis=0)
+    best = np.argsort(-np.where(always, world.policy_scores, -np.inf), axis=-1)[..., :10]  # (S, L, 10)
+    lists = best[world.segment, world.language]  # (U, 10)
+    user_ids, ad_ids = world.people["user_id"].to_numpy(), world.ads["ad_id"].to_numpy()
+    every = []
+    for day in (date(2026, 2, 22) + timedelta(days=number) for number in range(7)):
+        visits = days.visits_of(world, day)
+        shown = days.impressions(world, day, visits)
+        clicks = days.responses(world, day, shown)[1]
+        user, visit, ad, position = (shown[name].to_numpy() for name in ("user", "visit", "ad", "position"))
+        chance, _ = days.probabilities(world, day, user[:, None], np.arange(len(ad_ids))[None, :])
+        chance *= days.EXAMINATION[position - 1][:, None]
+        left, free = days.runs_at(world, visits["at"].to_numpy()), np.zeros(chance.shape, dtype=bool)
+        for place in range(1, 11):
+            here = position == place
+            free[here] = left[visit[here]]
+            left[visit[here], ad[here]] = False
+        every.append(
+            shown[["position", "propensity"]].assign(
+                user_id=user_ids[user],
+                ad_id=ad_ids[ad],
+                request_id=np.char.add(f"{day}-", visit.astype(str)),
+                clicked=shown.index.isin(clicks.index),
+                free=free.sum(axis=1),
+                truth_of_any=(chance * free).sum(axis=1) / free.sum(axis=1),
+                truth_of_list=chance[np.arange(len(user)), lists[user, position - 1]],
+                is_free=free[np.arange(len(user)), lists[user, position - 1]],
+            )
+        )
+    ranks = {"user_id": np.repeat(user_ids, 10), "rank": np.tile(np.arange(1, 11), len(user_ids))}
+    return pd.concat(every, ignore_index=True), pd.DataFrame({**ranks, "ad_id": ad_ids[lists.ravel()]})
+
+
+def test_on_the_sample_intervals_cover_what_a_list_and_any_ad_would_truly_have_earned(spark, week):
+    shown, lists = week
+    outcomes = shown[["user_id", "request_id", "ad_id", "position", "propensity", "clicked"]]
+    rates = spark.createDataFrame(lists[["ad_id"]].drop_duplicates().assign(rate=0.07))
+    places = spark.createDataFrame([(1, 1.4), (10, 0.6)], "position int, relative double")
+    logged, listed = spark.createDataFrame(outcomes), spark.createDataFrame(lists)
+    of_list = list_weights(logged, listed, rates, places, scorer="list")
+    weight = 1 / shown["free"] / shown["propensity"]
+    of_any = shown[["user_id"]].assign(slice="all", scorer="any", clicked=shown["clicked"] * 1.0, weight=weight)
+    of_any = of_any.assign(expected=0.07, expected_of_policy=0.07)  # a poor model
+    of_any = spark.createDataFrame(of_any).selectExpr("*", "CAST(NULL AS STRING) AS missing")
+    weighted = of_list.unionByName(of_any).persist()
+    found = intervals(policy_sums(weighted, clip=100.0), Resampling(200, 1), ratios=RATIOS).collect()
+    figures = spread(weighted)
+    weighted.unpersist()
+    ends = {(row.scorer, row.metric): (row.low, row.high) for row in found}
+    possible = shown[shown["is_free"]]
+    truths = {"any": shown["truth_of_any"].mean(), "list": possible["truth_of_list"].mean()}
+    assert figures["list"].impossible == len(shown) - len(possible)
+    for scorer, truth in truths.items():
+        for name in ("off_policy_ips", "off_policy_snips", "off_policy_dr"):
+            low, high = ends[scorer, name]
+            assert low < truth < high, (scorer, name, low, truth, high)
+        low, high = ends[scorer, "off_policy_mean_weight"]
+        assert low < 1 < high
+    assert refusal(figures["any"], ends["any", "off_policy_mean_weight"], OffPolicyConfig()) is None
+    assert refusal(figures["list"], ends["list", "off_policy_mean_weight"], OffPolicyConfig()) is None
+    assert ends["list", "off_policy_lift"][0] > 0  # it is known to be better than what was shown
