@@ -8,6 +8,7 @@ Ground: no Spark, no torch
     evaluation_tables   those of an evaluated day
     texts               normalised, segmented into keywords, hashed
     metrics             of orders and probabilities, on arrays
+    policy_values       what another ranking would have earned, on arrays, and when not to say it
     command_line        options and exit codes of the jobs
 
 The line of data, Spark only
@@ -36,6 +37,7 @@ The end of the line, Spark only
     evaluations         sums per user of every metric
     example_lists       lists that were ordered best and worst
     reliability         predicted against observed clicks
+    off_policy          what a day's log says of other lists
     ad_quality          what people made of each ad, and whether its text is in order
 
 Around the line
@@ -47,6 +49,7 @@ Around the line
     explanations        published lists in words
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
+    daily_off_policy    what the lists of runs would have earned
     daily_evaluation    a day judged, once its clicks are in
     evaluation_summary  an evaluated day, printed
     report_words        numbers, metrics and scorers as a reader sees them

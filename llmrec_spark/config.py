@@ -175,6 +175,17 @@ class AuditConfig(Section):
     max_short_share: float = Field(1.0, ge=0, le=1)  # of the lists that are shorter than K
 
 
+class OffPolicyConfig(Section):
+    """`evaluation.off_policy:` what the propensities of a log must allow before another ranking is valued by them."""
+
+    min_effective_sample: float = Field(100.0, ge=1)  # rows of equal weight that would say as much
+    min_effective_clicks: float = Field(20.0, ge=1)  # likewise, of the rows that were clicked
+    max_weight_share: float = Field(0.05, gt=0, le=1)  # of all weight, on one row
+    max_unknown_share: float = Field(0.05, ge=0, le=1)  # of the impressions, without propensity or position
+    min_support: float = Field(0.9, gt=0, le=1)  # of the positions, where the log could have shown the other's ad
+    clip: float = Field(100.0, ge=1)  # largest weight in clipped_ips
+
+
 class EvaluationConfig(Section):
     """`evaluation:` how a day is judged once its clicks are in."""
 
@@ -184,6 +195,7 @@ class EvaluationConfig(Section):
     user_columns: tuple[str, ...] = ()  # of `users`: every metric by their values too
     replicates: int = Field(200, ge=20)  # of the bootstrap
     seed: int = 1  # of the bootstrap
+    off_policy: OffPolicyConfig = OffPolicyConfig()
 
 
 class HookConfig(Section):

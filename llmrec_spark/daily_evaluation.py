@@ -19,6 +19,7 @@ from llmrec_spark.bootstrap import Resampling, intervals
 from llmrec_spark.candidates import checked_users
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs, read_inputs
+from llmrec_spark.daily_off_policy import off_policy
 from llmrec_spark.daily_publishing import evaluated_run
 from llmrec_spark.errors import DataError
 from llmrec_spark.evaluation_tables import AD_QUALITY, EVALUATIONS, RELIABILITY
@@ -51,6 +52,7 @@ class Evaluation:
     through: datetime
     counts: dict[str, int]
     examples: pd.DataFrame  # as `example_lists` gives them
+    refused: tuple[tuple[str, str], ...]  # what has no value though its rows are there, and why
 
 
 @dataclass(frozen=True)
@@ -103,17 +105,18 @@ def evaluate_day(storage: Storage, config: Config, day: date, *, against: str | 
         slices = known.keep(_slices(config, known, judged, day))
         rows = _ranking(config, judged, slices, other).unionByName(_outcome(config, shown, judged, slices, known.ads))
         sums, auc = _predicted(storage, known, shown, run)
-        of_probabilities = probability_intervals(sums, auc, _resampling(config)).withColumn(
-            "k", F.lit(None).cast("int")
-        )
+        of_probabilities = probability_intervals(sums, auc, _resampling(config))
+        runs = {"score": run} if other is None else {"score": run, other.run_id: other}
+        valued, refused = off_policy(storage, config, known.events, shown, runs, day=day, keep=known.keep)
+        without_k = of_probabilities.unionByName(valued).withColumn("k", F.lit(None).cast("int"))
         of_day = {"run_date": day, "run_id": run.run_id, "evaluated_through": through}
         columns = {name: F.lit(value) for name, value in of_day.items()}
-        storage.write_where(EVALUATIONS, rows.unionByName(of_probabilities).withColumns(columns), of_day)
+        storage.write_where(EVALUATIONS, rows.unionByName(without_k).withColumns(columns), of_day)
         storage.write_where(AD_QUALITY, _ad_quality(config, known, shown, day).withColumns(columns), of_day)
         storage.write_where(RELIABILITY, reliability_table(sums, _resampling(config)).withColumns(columns), of_day)
         of_run = evaluations.ranking_sums(judged, slices, scorers=["score"], k=config.evaluation.k)
         examples = pd.DataFrame(example_lists(of_run, judged).toPandas())
-        return Evaluation(day, run, other, through, counts.asDict(), examples)
+        return Evaluation(day, run, other, through, counts.asDict(), examples, refused)
 
 
 @contextmanager

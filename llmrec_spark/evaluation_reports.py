@@ -67,7 +67,7 @@ def report_data(storage: Storage, evaluated: Evaluation, rows: pd.DataFrame) -> 
         drift=pd.DataFrame(columns=["name", "value", "before", "bound", "is_alert", "reason"]),
         seconds=dict(run.seconds),
         counts={**run.counts, **evaluated.counts},
-        not_computed=[*NOT_COMPUTED, *_not_computed(rows)],
+        not_computed=[*NOT_COMPUTED, *_not_computed(rows), *evaluated.refused],
         examples=None,
     )
 

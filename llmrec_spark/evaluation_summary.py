@@ -9,6 +9,7 @@ from llmrec_spark.daily_evaluation import Evaluation
 from llmrec_spark.evaluation_tables import EVALUATIONS
 from llmrec_spark.evaluations import OUTCOME_RATIOS, OUTCOME_TOTALS, SHOWN
 from llmrec_spark.metrics import RANKING_METRICS
+from llmrec_spark.off_policy import LIFT, LOGGED, VALUES
 from llmrec_spark.runs import say
 from llmrec_spark.storage import Storage
 
@@ -30,6 +31,9 @@ def say_evaluation(evaluated: Evaluation, rows: pd.DataFrame) -> None:
         ranked = rows[(rows["slice"] == slice_name) & rows["metric"].isin(RANKING_METRICS)]
         if (ranked["scorer"] == "score").any():
             _say_ranking(slice_name, ranked)
+    _say_off_policy(every)
+    for what, why in evaluated.refused:
+        say(f"no {what}: {why}")
 
 
 def evaluation_rows(storage: Storage, evaluated: Evaluation) -> pd.DataFrame:
@@ -51,6 +55,16 @@ def _say_ranking(slice_name: str, ranked: pd.DataFrame) -> None:
     for scorer in scorers:
         cells = [_with_interval(by.loc[(scorer, name)]) for name in (*RANKING_METRICS[:3], "group_auc")]
         say(f"{scorer:<24}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+def _say_off_policy(every: pd.DataFrame) -> None:
+    """Per list what it would have earned by each estimate, beside what was earned at the same positions."""
+    of_lists = every[every["metric"].isin((LOGGED, *VALUES, LIFT))]
+    for scorer, of_list in of_lists.groupby("scorer"):
+        if of_list["value"].notna().sum() > 1:
+            say(f"\n{scorer}: clicks per impression that it would have had, from propensities")
+            for name, row in of_list.set_index("metric").iterrows():
+                say(f"{name:<24} {_with_interval(row)}")
 
 
 def _with_interval(row: pd.Series) -> str:

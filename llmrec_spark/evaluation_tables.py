@@ -19,10 +19,15 @@ EVALUATIONS = Table(
         ("metric", "string", "ndcg, ctr, ..."),
         ("k", "int", "cut-off; NULL for metrics without"),
         ("slice", "string", "all, or name=value"),
-        ("value", "double", "the estimate; NULL where there is nothing to divide by"),
+        ("value", "double", "the estimate; NULL where there is nothing to divide by, or it is refused"),
         ("low", "double", "lower end of the 95 % interval"),
         ("high", "double", "upper end"),
-        ("n", "bigint", "users behind it; rows, where every row counts (log_loss, brier, auc, calibration_error)"),
+        (
+            "n",
+            "bigint",
+            "users behind it; rows, where every row counts (log_loss, brier, auc, calibration_error, and how "
+            "off-policy weights spread)",
+        ),
         _THROUGH,
     ),
     key=("run_date", "run_id", "scorer", "metric", "k", "slice", "evaluated_through"),

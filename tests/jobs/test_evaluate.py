@@ -11,7 +11,7 @@ from tests.jobs.conftest import DAY, job, own, write_conf, write_golden
 ANSWERED = 3  # ads shown of each list
 
 
-def answers(spark, folder, *, clicked_rank, run_id=None, hour=12):
+def answers(spark, folder, *, clicked_rank, run_id=None, hour=12, propensity=None):
     """Events of 2026-03-01: the first ads of each list are shown, and the one of a rank is clicked and bought."""
     lists = own(spark, folder, "recommendations").where(F.col("rank") <= ANSWERED).collect()
     rows = []
@@ -19,14 +19,15 @@ def answers(spark, folder, *, clicked_rank, run_id=None, hour=12):
         key = f"{row.user_id}-{row['rank']}-{hour}"
         shown = at(f"2026-03-01 {hour}:00")
         base = (row.user_id, row.ad_id)
-        rows.append((f"i-{key}", *base, "impression", shown, f"r-{row.user_id}-{hour}", row["rank"], None, run_id))
+        of_request = (f"r-{row.user_id}-{hour}", row["rank"])
+        rows.append((f"i-{key}", *base, "impression", shown, *of_request, None, run_id, propensity))
         if row["rank"] == clicked_rank:
             clicked = at(f"2026-03-01 {hour}:01")
-            rows.append((f"c-{key}", *base, "click", clicked, f"r-{row.user_id}-{hour}", row["rank"], None, run_id))
-            rows.append((f"p-{key}", *base, "purchase", at(f"2026-03-02 {hour}:00"), None, None, None, run_id))
+            rows.append((f"c-{key}", *base, "click", clicked, *of_request, None, run_id, None))
+            rows.append((f"p-{key}", *base, "purchase", at(f"2026-03-02 {hour}:00"), None, None, None, run_id, None))
     schema = (
         "event_id string, user_id string, ad_id string, event_type string, event_ts timestamp, request_id string, "
-        "position int, query string, run_id string"
+        "position int, query string, run_id string, propensity double"
     )
     return spark.createDataFrame(rows, schema)
 
@@ -91,6 +92,8 @@ def test_a_day_is_judged_by_what_happened(spark, answered):
     assert sum(f"user {user}" in page for user in people) == 6  # three best lists, three worst
     assert not [user for user in people if user in shared]
     assert "because you clicked" in page
+    assert "no off-policy values: The log has no propensities." in said
+    assert not [metric for _, metric, _ in found if metric.startswith("off_policy")]
 
 
 def test_judged_again_the_rows_are_the_same_and_a_longer_log_adds_rows(spark, answered):
@@ -98,13 +101,23 @@ def test_judged_again_the_rows_are_the_same_and_a_longer_log_adds_rows(spark, an
     before = evaluations(spark, folder)
     assert job("evaluate_daily", "--config", conf, *DAY)[0] == 0
     assert evaluations(spark, folder) == before
-    append(folder, answers(spark, folder, clicked_rank=1, hour=20))  # seen again in the evening
+    append(folder, answers(spark, folder, clicked_rank=1, hour=20, propensity=0.5))  # again in the evening
     code, said = job("evaluate_daily", "--config", conf, *DAY)
     assert code == 0, said
     later = evaluations(spark, folder)
     assert {key: len(rows) for key, rows in before.items()} == dict.fromkeys(before, 1)
     assert all(later[key][0] == rows[0] for key, rows in before.items())
     assert [row.value for row in later["shown", "ctr", "position=1"]] == [0.0, 0.5]
+
+
+def test_a_ranking_is_not_valued_by_a_log_of_which_half_has_propensities(spark, answered):
+    """The evening of the test before had them."""
+    folder, _ = answered
+    found = evaluations(spark, folder)
+    assert found["score", "off_policy_ips", "all"][-1].value is None
+    assert found["score", "off_policy_largest_weight", "all"][-1].value == 2.0
+    [report] = (folder / "own" / "reports").glob("*.html")
+    assert "impressions have no propensity in (0, 1] or no position" in report.read_text(encoding="utf-8")
 
 
 def test_a_shadow_run_is_judged_beside_the_published_one(spark, answered, model_folder):
