@@ -72,7 +72,7 @@ def variety_rows(
     pairs = [("score", name) for name in (*COMMON, *beside)]
     resampling = Resampling(of.replicates, of.seed)
     found = intervals(sums, resampling, ratios=VARIETY_METRICS, pairs=pairs)
-    found = found.where((F.col("n") > 0) | (F.col("scorer") == "score"))  # a baseline of no clicks has no serendipity
+    found = found.where((F.col("n") > 0) | (F.col("scorer") == "score"))  # nobody saw a random list
     listed = tops.where(F.col("scorer") != "random")  # of candidates these are all of them, no list
     live = pd.Index(figures["ad_id"])
     found = found.unionByName(list_exposures.exposure_intervals(listed, groups, resampling, live=live))
@@ -111,13 +111,14 @@ def _vectors(storage: Storage, run: Row, figures: pd.DataFrame) -> np.ndarray:
     encoder = encoder_of(run)
     if encoder is None:
         return np.zeros((len(figures), 1), dtype=np.float32)
-    live = storage.read_run(BACKGROUNDS, run.run_id).select("ad_id")
-    texts = storage.read_run(AD_TEXTS, run.run_id).join(live, on="ad_id", how="left_semi")
-    texts = texts.select("ad_id", "field", "text_hash")
+    ad_ids, texts = pd.Index(figures["ad_id"]), storage.read_run(AD_TEXTS, run.run_id)
     encoded = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == encoder)
-    needed = encoded.join(texts.select("text_hash").distinct(), on="text_hash", how="left_semi")
-    by_hash = pd.DataFrame(needed.select("text_hash", "vector").toPandas()).set_index("text_hash")["vector"]
-    return list_variety.live_vectors(pd.DataFrame(texts.toPandas()), by_hash, pd.Index(figures["ad_id"]))
+    needed = encoded.join(texts.select("text_hash"), on="text_hash", how="left_semi").select("text_hash", "vector")
+    by_hash = pd.DataFrame(needed.toPandas()).set_index("text_hash")["vector"]
+    of_ads = pd.DataFrame(
+        texts.select("ad_id", "field", "text_hash").toPandas()
+    )  # behaviours too, which may have ended
+    return list_variety.live_vectors(of_ads[of_ads["ad_id"].isin(ad_ids)], by_hash, ad_ids)
 
 
 def _of_list(figures: pd.DataFrame, vectors: np.ndarray, scorer: str) -> tuple[float, float]:

@@ -172,7 +172,7 @@ def common_sums(
     met      user_id, ad_id of before the day, unique
     variety  scorer -> diversity and novelty of its list, NaN where there is none
 
-    What everybody expects is no serendipity, and of ads nobody was shown none is known: it has no sum here.
+    The serendipity of popular ads is 0, since they are what is expected; that of random ones is not known.
     """
     both = {"popularity": F.col("is_popular"), "random": F.lit(True)}
     length = ads.agg(*[F.count_if(flag).alias(f"{name}_length") for name, flag in both.items()])
@@ -183,7 +183,7 @@ def common_sums(
         repeats = F.coalesce(name, F.lit(0)) / F.col(f"{name}_length")
         has_pairs = not np.isnan(diversity)
         numerators = [F.lit(diversity if has_pairs else 0.0), F.lit(novelty), F.lit(0.0), repeats]
-        denominators = [F.lit(float(one)) for one in (has_pairs, True, False, True)]
+        denominators = [F.lit(float(one)) for one in (has_pairs, True, name == "popularity", True)]
         each.append(F.struct(F.lit(name).alias("scorer"), F.array(*numerators, *denominators).alias("sums")))
     return (
         slices.join(repeated, on="user_id", how="left")

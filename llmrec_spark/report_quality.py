@@ -26,7 +26,7 @@ MARKS = {"better": "✓", "worse": "✗", "open": "≈", "unknown": UNKNOWN}
 PLACES = {"position": "shown at this place", "rank": "ranked here by this run"}
 MOST_SLICES = 12  # of one kind in a plot; the table has all
 QUANTILES = (5, 50, 95)
-VARIETY_SCORERS = ("score", "popularity", "random")
+VARIETY_BASELINES = ("popularity", "random")
 
 
 def totals_section(values: Values, before: Values, *, currency: str, empty: str) -> Section:
@@ -43,10 +43,10 @@ def variety_section(values: Values, before: Values, *, empty: str) -> Section:
     measures = [Cell(label_of(metric, k), metric_of(metric).meaning) for metric, k in found]
     changes = [Cell(card(values, before, metric, k).change or UNKNOWN) for metric, k in found]
     rows = [
-        [measure, *(cell_of(values.get((one, metric, k, "all"), MISSING), metric) for one in VARIETY_SCORERS), change]
+        [measure, *_beside_baselines(values, metric, k, "all"), change]
         for measure, (metric, k), change in zip(measures, found, changes, strict=True)
     ]
-    columns = ["Measure", "This run", *VARIETY_SCORERS[1:], "Since the day before"]
+    columns = ["Measure", "This run", *VARIETY_BASELINES, "Since the day before"]
     tables = [Table(columns, rows, (4,), "Variety of the lists", is_folded=False), *_exposures(values)]
     lead = (
         "How varied the top of the lists is. popularity: the same most clicked ads for everybody (of those given to "
@@ -60,15 +60,22 @@ def _exposures(values: Values) -> list[Table]:
     shares = {key[3]: (value, key[2]) for key, value in values.items() if key[:2] == ("score", "exposure_share")}
     ordered = sorted(shares, key=lambda name: (name.partition("=")[0], -shares[name][0].value, name))
     rows = [
-        [
-            Cell(name.replace("=", ": ", 1)),
-            *(cell_of(values.get((one, *key), MISSING), "exposure_share") for one in VARIETY_SCORERS),
-        ]
+        [Cell(name.replace("=", ": ", 1)), *_beside_baselines(values, "exposure_share", shares[name][1], name)]
         for name in ordered
-        for key in [("exposure_share", shares[name][1], name)]
     ]
     columns = ["Group of ads", "This run", "popularity", "random: its share of the ads"]
     return [Table(columns, rows, title="Share of the places by group of ads")] if rows else []
+
+
+def _beside_baselines(values: Values, metric: str, k: int | None, slice_name: str) -> list[Cell]:
+    """A value of the run, then those of the baselines with their intervals only: they are over the same lists."""
+    cells = [cell_of(values.get(("score", metric, k, slice_name), MISSING), metric)]
+    kind = metric_of(metric).kind
+    for scorer in VARIETY_BASELINES:
+        value = values.get((scorer, metric, k, slice_name), MISSING)
+        between = interval(value.low, value.high, kind) if value.low != value.high else ""  # one list has no spread
+        cells.append(Cell(number(value.value, kind), between))
+    return cells
 
 
 def ranking_section(values: Values, *, empty: str) -> Section:

@@ -112,7 +112,7 @@ def test_lists_that_all_users_share_repeat_what_each_of_them_met(day):
     expected = {
         "diversity": {"popularity": (0.4, n), "random": (None, 0)},
         "novelty": {"popularity": (1.5, n), "random": (2.5, n)},
-        "serendipity": {"popularity": (None, 0), "random": (None, 0)},
+        "serendipity": {"popularity": (0.0, n), "random": (None, 0)},
         "repeat_rate": {
             "popularity": (pytest.approx(np.mean([len(met[user] & set(ADS[:K])) / K for user in lists])), n),
             "random": (pytest.approx(np.mean([len(met[user]) / len(ADS) for user in lists])), n),
