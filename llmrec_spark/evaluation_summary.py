@@ -59,7 +59,7 @@ def _say_variety(of_lists: pd.DataFrame) -> None:
     by = of_lists.set_index(["metric", "scorer"])
     compared = [name for name in of_lists["scorer"].unique() if " - " not in name]
     scorers = sorted(compared, key=lambda name: (name != "score", name in BASELINES, name))
-    say(f"\nvariety of the lists, clicked or not, at {int(of_lists['k'].iloc[0])}; popularity: one list for everybody")
+    say(f"\nvariety of the lists, clicked or not, at {int(of_lists['k'].iloc[0])}; popularity: the most clicked ads")
     say(f"{'':<24}" + "".join(f"{name:>26}" for name in scorers))
     for metric in dict.fromkeys(("coverage", "gini", *VARIETY_METRICS)):
         cells = [_with_interval(by.loc[(metric, one)]) if (metric, one) in by.index else "–" for one in scorers]
