@@ -28,12 +28,14 @@ The line of data, Spark on the driver and model/ on the executors
     backgrounds         how well each ad matches people at large
     matches             how well each ad suits each user
     rankings            the final lists, with their reasons
+    list_variety        how varied the top of each list is
 
 The end of the line, Spark only
     recommendations     the lists audited, and as they are published
     outcomes            what came of each impression of a day
     judged_lists        what was shown, as a run and the baselines order it
     bootstrap           sums per user -> values with intervals
+    list_exposures      how the places of the lists fall on the ads
     evaluations         sums per user of every metric
     example_lists       lists that were ordered best and worst
     reliability         predicted against observed clicks
@@ -50,6 +52,7 @@ Around the line
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
     daily_off_policy    what the lists of runs would have earned
+    daily_variety       how varied its lists are, beside baselines
     daily_evaluation    a day judged, once its clicks are in
     evaluation_summary  an evaluated day, printed
     report_words        numbers, metrics and scorers as a reader sees them

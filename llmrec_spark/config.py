@@ -193,6 +193,7 @@ class EvaluationConfig(Section):
     conversion_days: float = Field(7.0, gt=0)  # after the last click a conversion is credited to it
     k: int = Field(10, ge=1)  # cut-off of the ranking metrics
     user_columns: tuple[str, ...] = ()  # of `users`: every metric by their values too
+    group_columns: tuple[str, ...] = ()  # of `ads`: which share of the places each of their values has
     replicates: int = Field(200, ge=20)  # of the bootstrap
     seed: int = 1  # of the bootstrap
     off_policy: OffPolicyConfig = OffPolicyConfig()

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from llmrec_spark import evaluations, judged_lists
+from llmrec_spark import daily_variety, evaluations, judged_lists
 from llmrec_spark.ad_quality import ad_quality
 from llmrec_spark.ads import checked_ads
 from llmrec_spark.bootstrap import Resampling, intervals
@@ -78,7 +80,7 @@ def evaluate_day(storage: Storage, config: Config, day: date, *, against: str | 
     run = evaluated_run(storage, day, None)
     other = None if against is None else evaluated_run(storage, day, against)
     inputs = read_inputs(storage, config)
-    with _known(inputs, config, day) as known:
+    with TemporaryDirectory(prefix=f"llmrec_{run.run_id}_") as scratch, _known(inputs, config, day) as known:
         through = _reached(known.events, inputs, config, day)
         shown = known.keep(
             outcomes(
@@ -104,6 +106,20 @@ def evaluate_day(storage: Storage, config: Config, day: date, *, against: str | 
             )
         slices = known.keep(_slices(config, known, judged, day))
         rows = _ranking(config, judged, slices, other).unionByName(_outcome(config, shown, judged, slices, known.ads))
+        rows = rows.unionByName(
+            daily_variety.variety_rows(
+                storage,
+                config,
+                run,
+                other,
+                events=known.events.where(F.col("event_ts") < midnight(day)),
+                ads=known.ads,
+                judged=judged,
+                slices=known.keep(_slices(config, known, daily_variety.lists_of(storage, run, other), day)),
+                keep=known.keep,
+                scratch=Path(scratch),
+            )
+        )
         sums, auc = _predicted(storage, known, shown, run)
         of_probabilities = probability_intervals(sums, auc, _resampling(config))
         runs = {"score": run} if other is None else {"score": run, other.run_id: other}

@@ -33,7 +33,7 @@ from llmrec_spark.errors import DataError
 from llmrec_spark.events import with_consent
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.registry import ResolvedModel
-from llmrec_spark.runs import Run, say
+from llmrec_spark.runs import ENCODED, Run, say
 from llmrec_spark.session import parallel_tasks, share_folder, shuffle_tasks
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import (
@@ -200,6 +200,8 @@ def _catalogue(
             settings=model.encoder,
             digest=model.encoder_digest,
         )
+    if ENCODED + model.encoder_digest not in run.completed:
+        run.completed.append(ENCODED + model.encoder_digest)
     vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == model.encoder_digest)
     [known] = unknown_share(to_read, vectors).collect()
     run.counts["texts_read"] = known.texts

@@ -24,7 +24,7 @@ DAYS_DRAWN = 4  # whose scores are drawn, the day itself among them
 SAMPLE = 10_000  # scores of a day
 NOT_COMPUTED = (
     ("drift", "No day is compared with a window of days yet."),
-    ("variety of the lists", "Coverage, diversity and novelty are not computed yet."),
+    ("interval of coverage", "A replicate of the bootstrap leaves out a third of the lists, and with them ads."),
 )
 
 
@@ -108,6 +108,10 @@ def _not_computed(rows: pd.DataFrame) -> list[tuple[str, str]]:
         missing.append(("calibration of p_click", "p_click is NULL: no calibrated model scored."))
     if "roi" not in known:
         missing.append(("ROI", "The log has no costs."))
+    if "diversity" not in known:
+        missing.append(("diversity", "No list has two ads with vectors, or an earlier version scored: score again."))
+    if "serendipity" not in known:
+        missing.append(("serendipity", "Nobody was shown an ad of the top of the list."))
     if "cvr" not in known:
         missing.append(("conversion rate", "Nothing was clicked."))
     return missing

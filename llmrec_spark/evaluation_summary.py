@@ -8,7 +8,8 @@ from pyspark.sql import functions as F
 from llmrec_spark.daily_evaluation import Evaluation
 from llmrec_spark.evaluation_tables import EVALUATIONS
 from llmrec_spark.evaluations import OUTCOME_RATIOS, OUTCOME_TOTALS, SHOWN
-from llmrec_spark.metrics import RANKING_METRICS
+from llmrec_spark.judged_lists import BASELINES
+from llmrec_spark.metrics import RANKING_METRICS, VARIETY_METRICS
 from llmrec_spark.off_policy import LIFT, LOGGED, VALUES
 from llmrec_spark.runs import say
 from llmrec_spark.storage import Storage
@@ -31,6 +32,7 @@ def say_evaluation(evaluated: Evaluation, rows: pd.DataFrame) -> None:
         ranked = rows[(rows["slice"] == slice_name) & rows["metric"].isin(RANKING_METRICS)]
         if (ranked["scorer"] == "score").any():
             _say_ranking(slice_name, ranked)
+    _say_variety(every[every["metric"].isin(("coverage", "gini", *VARIETY_METRICS))])
     _say_off_policy(every)
     for what, why in evaluated.refused:
         say(f"no {what}: {why}")
@@ -67,9 +69,22 @@ def _say_off_policy(every: pd.DataFrame) -> None:
                 say(f"{name:<24} {_with_interval(row)}")
 
 
+def _say_variety(of_lists: pd.DataFrame) -> None:
+    by = of_lists.set_index(["metric", "scorer"])
+    compared = [name for name in of_lists["scorer"].unique() if " - " not in name]
+    scorers = sorted(compared, key=lambda name: (name != "score", name in BASELINES, name))
+    say(f"\nvariety of the lists, clicked or not, at {int(of_lists['k'].iloc[0])}; popularity: the most clicked ads")
+    say(f"{'':<24}" + "".join(f"{name:>26}" for name in scorers))
+    for metric in dict.fromkeys(("coverage", "gini", *VARIETY_METRICS)):
+        cells = [_with_interval(by.loc[(metric, one)]) if (metric, one) in by.index else "–" for one in scorers]
+        say(f"{metric:<24}" + "".join(f"{cell:>26}" for cell in cells))
+
+
 def _with_interval(row: pd.Series) -> str:
     if pd.isna(row["value"]):
         return "–"
+    if pd.isna(row["low"]):
+        return f"{row['value']:.4f}" + " " * len(" [0.0000, 0.0000]")
     if abs(row["value"]) >= 1000 or (float(row["value"]).is_integer() and abs(row["value"]) > 1):
         return f"{row['value']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"
     return f"{row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"

@@ -15,18 +15,17 @@ EVALUATIONS = Table(
     "Every metric of a day, with its interval.",
     table_columns(
         *_DAY,
-        ("scorer", "string", "score and match of the run, a baseline, a difference `a - b`, shown, or lists"),
+        ("scorer", "string", "score and match of the run, a baseline, a difference `a - b`, another run, or shown"),
         ("metric", "string", "ndcg, ctr, ..."),
         ("k", "int", "cut-off; NULL for metrics without"),
         ("slice", "string", "all, or name=value"),
         ("value", "double", "the estimate; NULL where there is nothing to divide by, or it is refused"),
-        ("low", "double", "lower end of the 95 % interval"),
+        ("low", "double", "lower end of the 95 % interval; NULL for coverage and for what is expected, not measured"),
         ("high", "double", "upper end"),
         (
             "n",
             "bigint",
-            "users behind it; rows, where every row counts (log_loss, brier, auc, calibration_error, and how "
-            "off-policy weights spread)",
+            "users; places of coverage, gini, exposure_share; rows of log_loss, auc, ..., effective_sample",
         ),
         _THROUGH,
     ),

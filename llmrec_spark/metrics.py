@@ -13,9 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.integrate import quad
 from scipy.special import gammaln
 
 RANKING_METRICS = ("ndcg", "map", "mrr", "recall", "precision", "hit_rate", "group_auc")
+VARIETY_METRICS = ("diversity", "novelty", "serendipity", "repeat_rate")
 
 
 @dataclass(frozen=True)
@@ -151,3 +153,92 @@ def gini(exposure: np.ndarray) -> float:
     if not total:
         return float("nan")
     return float((2.0 * np.arange(1, n + 1) - n - 1.0) @ amounts / (n * total))
+
+
+def random_gini(sizes: np.ndarray, ads: int) -> float:
+    """The expected Gini of the exposures of `ads` ads where each list holds so many of them, (L,), drawn at random.
+
+    Of two ads, a list of m has the one and not the other with probability q = 2 m (n - m) / (n (n - 1)), either way
+    round, so their exposures differ by a walk of steps -1, 0, 1. The mean distance of a walk is the integral of
+    1 - prod(1 - 2q / (1 + y^2)) over y > 0, divided by pi: its characteristic function is prod(1 - q + q cos t), and
+    y = cot(t / 2). NaN without any exposure.
+    """
+    lengths, lists = np.unique(np.minimum(sizes, ads), return_counts=True)
+    total = float(lengths @ lists)
+    if not total:
+        return float("nan")
+    q = 2.0 * lengths * (ads - lengths) / (ads * max(ads - 1.0, 1.0))
+    width = max(float(q @ lists), 1.0) ** 0.5  # the walk's standard deviation
+
+    def unlike(y: float) -> float:
+        x = 2.0 * q / (1.0 + (width * y) ** 2)
+        size = lists @ np.log1p(-np.minimum(x * (2.0 - x), 1.0 - 1e-16)) / 2.0  # log of |1 - x|, exact for a small x
+        return float(1.0 + np.exp(size) if lists[x > 1.0].sum() % 2 else -np.expm1(size))
+
+    distance = width / np.pi * quad(unlike, 0.0, np.inf, limit=200)[0]
+    return float((ads - 1.0) * distance / (2.0 * total)) + 0.0  # no -0.0
+
+
+def intra_list_diversity(vectors: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(L,) mean of 1 - cosine over the pairs of each list; NaN with fewer than two vectors.
+
+    vectors  (n, D) of unit length, list after list; a vector of zeros is none; sizes (L,) of sum n
+
+    Ziegler et al., "Improving recommendation lists through topic diversification", WWW 2005; Smyth and McClave,
+    "Similarity vs. diversity", ICCBR 2001. No pair is formed: the square of a sum of vectors holds them all.
+    """
+    square, counted, own = np.zeros(len(sizes)), np.zeros(len(sizes)), np.zeros(len(sizes))
+    filled = np.asarray(sizes) > 0
+    starts = (np.cumsum(sizes) - sizes)[filled]
+    if len(starts):
+        total = np.add.reduceat(vectors, starts, axis=0, dtype=np.float64)
+        square[filled] = np.einsum("ld,ld->l", total, total)
+        norms = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+        own[filled] = np.add.reduceat(norms, starts)
+        counted[filled] = np.add.reduceat((norms > 0).astype(np.float64), starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(counted > 1, 1.0 - (square - own) / (counted * (counted - 1.0)), np.nan)
+
+
+def self_information(users_met: np.ndarray, users: int) -> np.ndarray:
+    """(n,) bits by which an ad is a surprise: -log2 of the share of users who met it, (met + 1) / (users + 1).
+
+    Vargas and Castells, "Rank and relevance in novelty and diversity metrics", RecSys 2011; the 1 is for ads that
+    nobody met, which would be infinitely novel. An ad that all met has 0.
+    """
+    return np.asarray(-np.log2((np.asarray(users_met, dtype=np.float64) + 1.0) / (users + 1.0)))
+
+
+def variety_metrics(
+    vectors: np.ndarray,
+    information: np.ndarray,
+    *,
+    met: np.ndarray,
+    shown: np.ndarray,
+    clicked: np.ndarray,
+    expected: np.ndarray,
+    sizes: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """VARIETY_METRICS of L lists, each (L,), NaN where there is nothing to divide by; items (n,), list after list.
+
+    diversity    intra_list_diversity of `vectors`
+    novelty      mean `information` of the ads, as self_information gives it
+    serendipity  of the ads that were shown, so that their relevance is known, those clicked that a primitive
+                 recommender would not have listed (Ge et al., "Beyond accuracy", RecSys 2010): not `expected`
+    repeat_rate  share of the ads that the user met before
+    """
+    every = np.ones(len(information), dtype=bool)
+    return {
+        "diversity": intra_list_diversity(vectors, sizes),
+        "novelty": _list_means(information, every, sizes),
+        "serendipity": _list_means(clicked & ~expected, shown, sizes),
+        "repeat_rate": _list_means(met, every, sizes),
+    }
+
+
+def _list_means(values: np.ndarray, counted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(L,) the mean of each list over the items that count."""
+    lists = np.repeat(np.arange(len(sizes)), sizes)
+    total = np.bincount(lists, weights=np.where(counted, values, 0.0), minlength=len(sizes))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(total / np.bincount(lists, weights=counted, minlength=len(sizes)))

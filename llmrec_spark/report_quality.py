@@ -26,6 +26,7 @@ MARKS = {"better": "✓", "worse": "✗", "open": "≈", "unknown": UNKNOWN}
 PLACES = {"position": "shown at this place", "rank": "ranked here by this run"}
 MOST_SLICES = 12  # of one kind in a plot; the table has all
 QUANTILES = (5, 50, 95)
+VARIETY_BASELINES = ("popularity", "random")
 
 
 def totals_section(values: Values, before: Values, *, currency: str, empty: str) -> Section:
@@ -37,12 +38,44 @@ def totals_section(values: Values, before: Values, *, currency: str, empty: str)
 
 
 def variety_section(values: Values, before: Values, *, empty: str) -> Section:
-    """Coverage, diversity and what else lists are judged by without a look at clicks."""
+    """Coverage, diversity and what else lists are judged by beside their order, and which groups of ads they hold."""
     found = [(metric, k) for metric in LISTS for k in cut_offs(values, metric) if ("score", metric, k, "all") in values]
-    cards = [card(values, before, metric, k) for metric, k in found]
-    table = table_of_cards(cards, "Variety of the lists", is_folded=False)
-    lead = "How varied the lists are, whatever was clicked."
-    return Section("variety", "Variety of the lists", lead, (), [table], "" if found else empty)
+    measures = [Cell(label_of(metric, k), metric_of(metric).meaning) for metric, k in found]
+    changes = [Cell(card(values, before, metric, k).change or UNKNOWN) for metric, k in found]
+    rows = [
+        [measure, *_beside_baselines(values, metric, k, "all"), change]
+        for measure, (metric, k), change in zip(measures, found, changes, strict=True)
+    ]
+    columns = ["Measure", "This run", *VARIETY_BASELINES, "Since the day before"]
+    tables = [Table(columns, rows, (4,), "Variety of the lists", is_folded=False), *_exposures(values)]
+    lead = (
+        "How varied the top of the lists is. popularity: the same most clicked ads for everybody (of those given to "
+        "the user, where some are); random: what to expect by chance."
+    )
+    return Section("variety", "Variety of the lists", lead, (), tables, "" if found else empty)
+
+
+def _exposures(values: Values) -> list[Table]:
+    """Which share of the places each group of ads has, largest first, beside baselines."""
+    shares = {key[3]: (value, key[2]) for key, value in values.items() if key[:2] == ("score", "exposure_share")}
+    ordered = sorted(shares, key=lambda name: (name.partition("=")[0], -shares[name][0].value, name))
+    rows = [
+        [Cell(name.replace("=", ": ", 1)), *_beside_baselines(values, "exposure_share", shares[name][1], name)]
+        for name in ordered
+    ]
+    columns = ["Group of ads", "This run", "popularity", "random: its share of the ads"]
+    return [Table(columns, rows, title="Share of the places by group of ads")] if rows else []
+
+
+def _beside_baselines(values: Values, metric: str, k: int | None, slice_name: str) -> list[Cell]:
+    """A value of the run, then those of the baselines with their intervals only: they are over the same lists."""
+    cells = [cell_of(values.get(("score", metric, k, slice_name), MISSING), metric)]
+    kind = metric_of(metric).kind
+    for scorer in VARIETY_BASELINES:
+        value = values.get((scorer, metric, k, slice_name), MISSING)
+        between = interval(value.low, value.high, kind) if value.low != value.high else ""  # one list has no spread
+        cells.append(Cell(number(value.value, kind), between))
+    return cells
 
 
 def ranking_section(values: Values, *, empty: str) -> Section:
@@ -126,7 +159,7 @@ _PLACED = ["place", "value", "low", "high", "n"]
 
 def segments_section(values: Values, *, empty: str) -> Section:
     """Ranking quality and click rate of each slice against all."""
-    names = sorted({key[3] for key in values if key[0] == "score" and "=" in key[3]})
+    names = sorted({key[3] for key in values if key[0] == "score" and "=" in key[3] and key[1] != "exposure_share"})
     names = [name for name in names if name.partition("=")[0] not in PLACES]
     if not names:
         return Section("segments", "Quality by segment", "", empty=empty)

@@ -34,12 +34,19 @@ METRICS = {
     "recall": Metric("Recall", "share", "of the clicked ads, those in the top"),
     "precision": Metric("Precision", "share", "of the top, those clicked"),
     "hit_rate": Metric("Hit rate", "share", "lists with a click in the top"),
-    "coverage": Metric("Coverage", "share", "of the ads, those in some list"),
-    "gini": Metric("Gini", "number", "0: every ad shown equally often; 1: always the same one"),
-    "diversity": Metric("Diversity", "number", "how different the ads of one list are"),
-    "novelty": Metric("Novelty", "number", "how little known the ads shown are"),
-    "serendipity": Metric("Serendipity", "number", "relevant ads that were not to be expected"),
-    "repeat_rate": Metric("Repeat rate", "share", "of the ads shown, those the user was shown before"),
+    "coverage": Metric("Coverage", "share", "of the live ads, those in the top of some list"),
+    "gini": Metric("Gini", "number", "of the places that each live ad has; 0: all equally many, 1: one ad has all"),
+    "diversity": Metric(
+        "Diversity", "number", "1 - cosine of two ads of a list, by their texts; 0: copies, 1: by chance"
+    ),
+    "novelty": Metric(
+        "Novelty", "number", "bits: 0 for an ad that everybody met before the day, +1 where half as many did"
+    ),
+    "serendipity": Metric(
+        "Serendipity", "share", "of the ads of the list that were shown, those clicked and not popular"
+    ),
+    "repeat_rate": Metric("Repeat rate", "share", "of the list, ads that the user met before the day"),
+    "exposure_share": Metric("Share of the places", "share", "in the top of the lists"),
 }
 OUTCOMES = ("ctr", "cvr", "revenue", "roi")
 TOTALS = ("impressions", "clicks", "conversions", "cost")

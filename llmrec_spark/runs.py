@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 
 from llmrec_spark.session import progress
 from llmrec_spark.storage import Storage
@@ -25,6 +25,14 @@ def code_digest() -> str:
     for source in sorted(package.rglob("*.py")):
         digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
+
+
+ENCODED = "text_vectors "  # in `completed` before the digest of the encoder whose vectors the run read
+
+
+def encoder_of(run: Row) -> str | None:
+    """The digest of the encoder whose vectors a run read; None of a run of before they were named."""
+    return next((one.removeprefix(ENCODED) for one in run.completed if one.startswith(ENCODED)), None)
 
 
 def run_id_of(run_date: date, *, inputs: Mapping[str, str], model: tuple[str, str], config: str) -> str:

@@ -275,7 +275,7 @@ RUNS = Table(
         ("input_versions", "map<string,string>", "Delta table id @ version of each input"),
         ("counts", "map<string,bigint>", "what was read, refused, left out and written"),
         ("seconds", "map<string,double>", "per stage"),
-        ("completed", TEXT_LIST, "tables that are whole and may be used again"),
+        ("completed", TEXT_LIST, "tables that are whole and may be used again, bounds audited, encoder read"),
         ("updated_at", "timestamp", "UTC"),
     ),
     key=("run_id",),

@@ -46,12 +46,17 @@ def evaluations(shift: float = 0.0) -> pd.DataFrame:
         ("shown", "revenue", None, "all", *around(1_829.4 * (1 + shift), 402.0, 61)),
         ("shown", "cost", None, "all", 1_107.25, nan, nan, 41_230),
         ("shown", "roi", None, "all", *around(1.652 + shift, 0.358, 61)),
-        ("score", "coverage", None, "all", 0.8421, nan, nan, 500),
-        ("score", "gini", None, "all", 0.6128, nan, nan, 500),
+        ("score", "coverage", 10, "all", 0.8421, nan, nan, 20_000),
+        ("popularity", "coverage", 10, "all", 0.0391, nan, nan, 20_000),
+        ("random", "coverage", 10, "all", 1.0, nan, nan, 20_000),
+        ("score", "gini", 10, "all", *around(0.6128, 0.0081, 20_000)),
         ("score", "diversity", 10, "all", *around(0.5713, 0.0041, 2000)),
         ("score", "novelty", 10, "all", *around(7.215, 0.034, 2000)),
         ("score", "serendipity", 10, "all", nan, nan, nan, None),
         ("score", "repeat_rate", 10, "all", *around(0.1173, 0.0062, 2000)),
+        ("popularity", "repeat_rate", 10, "all", *around(0.3333, 0.0071, 2000)),
+        ("score", "exposure_share", 10, "category=Books & <paper>", *around(0.2718, 0.004, 20_000)),
+        ("random", "exposure_share", 10, "category=Books & <paper>", 0.0577, nan, nan, 20_000),
     ]
     for scorer, ndcg in NDCG.items():
         for metric, k, part in (("ndcg", 5, 0.93), ("ndcg", 10, 1.0), ("map", 10, 0.78), ("mrr", None, 0.87)):

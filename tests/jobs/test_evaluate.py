@@ -46,7 +46,7 @@ def answered(spark, model_folder, tmp_path_factory):
     """A folder in which the golden day was published and answered by clicks on rank 2, and its configuration."""
     folder = tmp_path_factory.mktemp("answered")
     write_golden(spark, folder)
-    conf = write_conf(folder, folder / "conf.yaml")
+    conf = write_conf(folder, folder / "conf.yaml", evaluation={"group_columns": ["category"]})
     code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
     assert code == 0, said
     append(folder, answers(spark, folder, clicked_rank=2))
@@ -67,6 +67,12 @@ def test_a_day_without_events_cannot_be_judged(spark, tables, model_folder, tmp_
     assert (code, "2026-03-01 is not published" in said) == (65, True)
 
 
+def test_a_group_column_that_the_ads_lack_is_named(answered):
+    _, conf = answered
+    code, said = job("evaluate_daily", "--config", conf, *DAY, "--set", "evaluation.group_columns=[colour]")
+    assert (code, "evaluation.group_columns: inputs.ads has no columns ['colour']" in said) == (65, True)
+
+
 def test_a_day_is_judged_by_what_happened(spark, answered):
     folder, conf = answered
     code, said = job("evaluate_daily", "--config", conf, *DAY)
@@ -84,6 +90,23 @@ def test_a_day_is_judged_by_what_happened(spark, answered):
     assert (ndcg.value, ndcg.k, ndcg.n) == (pytest.approx(second_of_three), 10, users)
     assert found["random", "group_auc", "all"][0].value == 0.5
     assert found["score - random", "group_auc", "all"][0].value == 0.0
+    lists = own(spark, folder, "recommendations").select("user_id", "ad_id").distinct()
+    live = own(spark, folder, "backgrounds").count()
+    places, listed = lists.count(), lists.select("ad_id").distinct().count()
+    [coverage] = found["score", "coverage", "all"]
+    assert (coverage.value, coverage.low, coverage.k, coverage.n) == (pytest.approx(listed / live), None, 10, places)
+    assert found["random", "coverage", "all"][0].value > found["popularity", "coverage", "all"][0].value
+    [diversity] = found["score", "diversity", "all"]
+    assert (diversity.low <= diversity.value <= diversity.high, diversity.n) == (True, users)
+    assert 0 < diversity.value < found["random", "diversity", "all"][0].value == pytest.approx(1, abs=0.2)
+    [novelty] = found["score - popularity", "novelty", "all"]
+    assert novelty.value > 0
+    assert 0 < found["score", "serendipity", "all"][0].value <= 1 / ANSWERED
+    assert 0 <= found["score", "repeat_rate", "all"][0].value < found["popularity", "repeat_rate", "all"][0].value
+    shares = {key[2]: rows[0].value for key, rows in found.items() if key[:2] == ("score", "exposure_share")}
+    assert (len(shares) > 1, sum(shares.values())) == (True, pytest.approx(1))
+    assert all(("random", "exposure_share", name) in found for name in shares)
+    assert "variety of the lists" in said
     assert "score - rate" in said
     [report] = (folder / "own" / "reports").glob("2026-03-01_*.html")
     [tracked] = (folder / "art").rglob("report.html")

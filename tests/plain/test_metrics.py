@@ -1,4 +1,4 @@
-from itertools import pairwise, permutations
+from itertools import combinations, pairwise, permutations, product
 from math import isnan, log2
 
 import numpy as np
@@ -10,10 +10,14 @@ from llmrec_spark.metrics import (
     RANKING_METRICS,
     calibration_error,
     gini,
+    intra_list_diversity,
     log_loss,
     one_list,
     overall_auc,
+    random_gini,
     ranking_metrics,
+    self_information,
+    variety_metrics,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -198,3 +202,65 @@ def test_gini_of_equal_and_of_unequal_amounts(amounts, expected):
 
 def test_gini_of_nothing_is_not_a_number():
     assert isnan(gini(array(0, 0)))
+
+
+def unit_vectors(seed, n):
+    """Unit vectors; the second is none."""
+    vectors = np.random.default_rng(seed).normal(size=(n, 5))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[1:2] = 0.0
+    return vectors
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_diversity_is_the_mean_over_the_pairs_of_ads_that_have_a_vector(seed):
+    lists = [unit_vectors(seed, n) for n in (6, 0, 3, 2, 1)]
+    pairs = [[1 - a @ b for a, b in combinations(one[one.any(axis=1)], 2)] for one in lists]
+    found = intra_list_diversity(np.concatenate(lists), np.array([6, 0, 3, 2, 1]))
+    assert found[[0, 2]] == pytest.approx([np.mean(pairs[0]), np.mean(pairs[2])], abs=1e-12)
+    assert np.isnan(found[[1, 3, 4]]).all()  # no list, one vector and none, one ad
+
+
+def test_copies_of_an_ad_have_no_diversity_and_no_lists_no_value():
+    assert intra_list_diversity(np.tile(unit_vectors(1, 1), (4, 1)), np.array([4]))[0] == pytest.approx(0.0, abs=1e-12)
+    assert intra_list_diversity(np.zeros((0, 5)), np.array([], dtype=int)).shape == (0,)
+
+
+def test_an_ad_that_all_met_is_no_surprise_and_one_that_nobody_met_a_finite_one():
+    assert self_information(array(7, 3, 0), 7).tolist() == [0.0, 1.0, 3.0]
+    assert self_information(array(0), 0).tolist() == [0.0]
+
+
+def test_novelty_serendipity_and_repeats_are_shares_of_the_list():
+    found = variety_metrics(
+        np.zeros((6, 1)),
+        array(1, 2, 6, 0, 0, 5),
+        met=clicked(1, 0, 0, 1, 1, 0),
+        shown=clicked(1, 1, 1, 1, 0, 0),
+        clicked=clicked(1, 1, 0, 1, 0, 0),
+        expected=clicked(0, 1, 0, 0, 0, 0),
+        sizes=np.array([3, 0, 2, 1]),
+    )
+    nan = pytest.approx(NAN, nan_ok=True)
+    assert found["novelty"].tolist() == [3.0, nan, 0.0, 5.0]
+    assert found["repeat_rate"].tolist() == [pytest.approx(1 / 3), nan, 1.0, 0.0]
+    assert found["serendipity"].tolist() == [
+        pytest.approx(1 / 3),
+        nan,
+        1.0,
+        nan,
+    ]  # of those shown; the last one's is not
+    assert np.isnan(found["diversity"]).all()
+
+
+@pytest.mark.parametrize("ads, sizes", [(2, [1]), (4, [2, 2, 2]), (4, [1, 3, 2, 9]), (5, [1, 0, 2]), (3, [3, 3])])
+def test_the_gini_of_random_lists_is_the_mean_over_all_of_them(ads, sizes):
+    each = [list(combinations(range(ads), min(size, ads))) for size in sizes]
+    ginis = [gini(np.bincount(np.concatenate(one).astype(int), minlength=ads)) for one in product(*each)]
+    assert random_gini(np.array(sizes), ads) == pytest.approx(np.mean(ginis), abs=1e-9)
+
+
+def test_no_list_has_no_gini_and_very_many_random_ones_have_nearly_none():
+    assert isnan(random_gini(np.array([]), 5))
+    assert 0 < random_gini(np.full(1_000_000, 10), 1_000) < 0.01
+    assert random_gini(np.full(3, 1), 1) == 0.0

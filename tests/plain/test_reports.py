@@ -36,6 +36,13 @@ def test_a_difference_says_in_words_whether_its_interval_excludes_0(page):
     assert "better: the interval excludes 0" in words(page)
 
 
+def test_variety_stands_beside_its_baselines_and_groups_of_ads_beside_their_share_of_the_ads(page):
+    text = words(page)
+    assert "Coverage@10 of the live ads, those in the top of some list 84.21 % n 20,000 3.91 % 100.00 %" in text
+    assert "11.73 % 11.11 to 12.35 %, n 2,000 33.33 % 32.62 to 34.04 % –" in text
+    assert "category: Books &amp; &lt;paper&gt; 27.18 % 26.78 to 27.58 %, n 20,000 – 5.77 %" in text
+
+
 def test_alerts_are_told_by_a_word_and_counted_first(page):
     text = words(page)
     assert "2 drift alerts" in text
