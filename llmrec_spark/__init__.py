@@ -8,6 +8,7 @@ Ground: no Spark, no torch
     evaluation_tables   those of an evaluated day
     texts               normalised, segmented into keywords, hashed
     metrics             of orders and probabilities, on arrays
+    drift               a day's figures and scores against the days before, on arrays
     command_line        options and exit codes of the jobs
 
 The line of data, Spark only
@@ -36,6 +37,7 @@ The end of the line, Spark only
     evaluations         sums per user of every metric
     reliability         predicted against observed clicks
     ad_quality          what people made of each ad, and whether its text is in order
+    score_profiles      figures of a run and samples of its scores, for later days to compare with
 
 Around the line
     column_maps         an input under our column names and types
@@ -46,6 +48,7 @@ Around the line
     explanations        published lists in words
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
+    daily_drift         a run's profile kept, compared, and what left its bounds
     daily_evaluation    a day judged, once its clicks are in
     evaluation_summary  an evaluated day, printed
     report_words        numbers, metrics and scorers as a reader sees them

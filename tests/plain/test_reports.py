@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from llmrec_spark.report_words import check_label
 from llmrec_spark.reports import render_report
 from tests.reported_day import USER, evaluations, examples, nothing_known, reported_day
 
@@ -79,3 +80,14 @@ def test_an_unknown_number_is_a_dash():
     rows = evaluations()
     rows.loc[rows["metric"] == "roi", ["value", "low", "high"]] = float("nan")
     assert re.search(r"ROI revenue against cost –", words(render_report(reported_day(evaluations=rows))))
+
+
+def test_a_check_is_called_by_words():
+    names = ("rows.events.click", "null.request_id", "new.ads", "ks.p_click", "other.thing")
+    assert [check_label(name) for name in names] == [
+        "Rows: events, click",
+        "Without request id",
+        "New ads",
+        "Distance of p click (KS)",
+        "other thing",
+    ]
