@@ -67,7 +67,7 @@ def watch_day(
     given = storage.spark.createDataFrame(_given(storage, run, of_day), "name string, value double, n bigint")
     with_sample = given.withColumn("sample", F.array().cast("array<double>"))
     storage.write_where(SCORE_PROFILES, profile.unionByName(with_sample).withColumns(named), of_run)
-    by_day = _profiles(storage, run, window_days=config.drift.window_days)
+    by_day = window_profiles(storage, run, window_days=config.drift.window_days)
     today = by_day.pop(run.run_date)
     before = [by_day[day] for day in sorted(by_day)]
     found = checks(today, before, config.drift)
@@ -145,7 +145,7 @@ def _given(storage: Storage, run: Row, of_day: Mapping[str, date | datetime | st
     return rows
 
 
-def _profiles(storage: Storage, run: Row, *, window_days: int) -> dict[date, Profile]:
+def window_profiles(storage: Storage, run: Row, *, window_days: int) -> dict[date, Profile]:
     """day -> name -> figure: of the run, and of the published runs of the days before it that have a profile."""
     first = run.run_date - timedelta(days=window_days)
     is_before = (F.col("run_date") >= F.lit(first)) & (F.col("run_date") < F.lit(run.run_date))
