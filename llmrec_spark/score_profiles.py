@@ -15,6 +15,7 @@ from llmrec_spark.events import midnight
 from llmrec_spark.matches import significant
 
 SAMPLED = ("score", "match", "lift", "p_click")
+SURE = 1_000  # rows looked at beyond twice those that are sampled
 
 
 def log_figures(
@@ -71,21 +72,26 @@ def score_samples(rankings: DataFrame, *, rows: int) -> DataFrame:
     the same pairs are drawn from day to day. value is the mean of the sample; every number has 6 significant digits.
     """
     place = F.xxhash64("user_id", "ad_id")
+    share_below = place / F.lit(2.0**64) + 0.5  # of all hashes
+    is_finite = {name: ~F.isnan(name) & (F.abs(name) < F.lit(float("inf"))) for name in SAMPLED}
+    known = rankings.agg(*[F.count_if(is_finite[name]).alias(f"n_{name}") for name in SAMPLED])
     drawn = []
     for name in SAMPLED:
         value = significant(F.col(name))
-        is_finite = ~F.isnan(name) & (F.abs(name) < F.lit(float("inf")))
-        order = F.when(is_finite, F.struct(place.alias("place"), value.alias("value")))  # equal hashes: equal samples
-        drawn.append(F.array_sort(F.min_by(value, order, rows)).alias(name))
-    samples = rankings.agg(*drawn)
+        is_near = (
+            share_below * F.col(f"n_{name}") <= 2.0 * rows + SURE
+        )  # about so many rows, `rows` of them for certain
+        pair = F.when(is_finite[name] & is_near, F.struct(place.alias("place"), value.alias("value")))
+        first = F.slice(F.sort_array(F.collect_list(pair)), 1, rows)  # equal hashes in order of value: equal samples
+        drawn.append(F.sort_array(first["value"]).alias(name))
+    samples = rankings.crossJoin(F.broadcast(known)).agg(*drawn)
     figures = []
     for name in SAMPLED:
         total = F.aggregate(name, F.lit(0.0), lambda so_far, one: so_far + one)
         figures.append(
             _figure(f"values.{name}", significant(F.try_divide(total, F.size(name))), F.size(name), F.col(name))
         )
-    one_row = samples.withColumns({name: F.coalesce(name, F.array().cast("array<double>")) for name in SAMPLED})
-    return one_row.select(F.inline(F.array(*figures))).where("n > 0")
+    return samples.select(F.inline(F.array(*figures))).where("n > 0")
 
 
 def _share(name: str, has_it: Column, among: Column) -> Column:
