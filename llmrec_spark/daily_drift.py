@@ -110,8 +110,8 @@ def _profile(storage: Storage, config: Config, run: Row, events: DataFrame, ads:
 
 
 def filled_columns(config: EventsConfig) -> dict[str, tuple[str, ...]]:
-    """Optional column of events -> the types whose rows should have it; none where there are no such types."""
-    shown = (*config.impressions, *config.clicks)
+    """Optional column of events -> the types whose rows may have it; none where there are no such types."""
+    shown = tuple(dict.fromkeys((*config.impressions, *config.clicks)))  # one type may be both
     columns = {
         "value": config.conversions,
         "cost": shown,

@@ -72,7 +72,7 @@ SCORE_PROFILES = Table(
     "What drift compares: figures of a run's inputs and samples of its scores, kept when `matches` is gone.",
     table_columns(
         *_DAY,
-        ("name", "string", "family.what: rows.users, null.position, values.score, ..."),
+        ("name", "string", "family.what: rows.users, null.cost.click, values.score, ..."),
         ("value", "double", "a count, a share, an error, or the mean of the sample; NULL: nothing to divide by"),
         ("n", "bigint", "rows behind it"),
         (

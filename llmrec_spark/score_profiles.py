@@ -21,9 +21,9 @@ SURE = 1_000  # rows looked at beyond twice those that are sampled
 def log_figures(
     events: DataFrame, *, before: date, types: Sequence[str], filled: Mapping[str, Sequence[str]]
 ) -> DataFrame:
-    """Of the 24 hours before a day: rows.events, rows.events.<type> of each of `types`, null.<column> of `filled`.
+    """Of the 24 hours before a day: rows.events, rows.events.<type> of `types`, null.<column>.<type> of `filled`.
 
-    filled: column of events -> the types that should have it; null.<column> is the share of their rows without it.
+    filled: column of events -> the types that may have it; the figure is the share of a type's rows without it.
     """
     of_day = events.where(
         (F.col("event_ts") >= midnight(before - timedelta(days=1))) & (F.col("event_ts") < midnight(before))
@@ -31,7 +31,8 @@ def log_figures(
     counts = {f"events.{kind}": F.count_if(F.col("event_type") == kind) for kind in types}
     figures = [_figure(f"rows.{name}", count, count) for name, count in {"events": F.count("*"), **counts}.items()]
     for column, kinds in filled.items():
-        figures.append(_share(f"null.{column}", F.col(column).isNull(), F.col("event_type").isin(*kinds)))
+        for kind in kinds:
+            figures.append(_share(f"null.{column}.{kind}", F.col(column).isNull(), F.col("event_type") == kind))
     return _rows(of_day, figures)
 
 

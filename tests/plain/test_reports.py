@@ -83,10 +83,10 @@ def test_an_unknown_number_is_a_dash():
 
 
 def test_a_check_is_called_by_words():
-    names = ("rows.events.click", "null.request_id", "new.ads", "ks.p_click", "other.thing")
+    names = ("rows.events.click", "null.cost.click", "new.ads", "ks.p_click", "other.thing")
     assert [check_label(name) for name in names] == [
         "Rows: events, click",
-        "Without request id",
+        "Without cost, click",
         "New ads",
         "Distance of p click (KS)",
         "other thing",

@@ -33,10 +33,11 @@ def test_the_window_holds_the_published_runs_of_the_days_before_that_have_a_prof
     assert sorted(day.day for day in window_profiles(storage, run, window_days=8)) == [3, 10]
 
 
-def test_a_column_is_looked_at_in_the_types_that_should_fill_it():
+def test_a_column_is_looked_at_in_the_types_that_may_fill_it():
     found = filled_columns(
         EventsConfig(conversions=(), impressions=("shown",), weights={"shown": 0, "click": 1, "search": 1})
     )
     assert found["position"] == ("shown", "click")
     assert found["query"] == ("search",)
     assert "value" not in found  # of a shop without conversions
+    assert filled_columns(EventsConfig(impressions=("click",)))["run_id"] == ("click",)

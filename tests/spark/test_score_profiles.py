@@ -47,9 +47,10 @@ def test_the_log_is_that_of_the_24_hours_before_the_day(spark):
         "rows.events.impression": (1.0, 1),
         "rows.events.click": (2.0, 2),
         "rows.events.hide": (0.0, 0),
-        "null.position": (pytest.approx(1 / 3), 3),
-        "null.value": (None, 0),
-        "null.query": (1.0, 1),
+        "null.position.impression": (0.0, 1),
+        "null.position.click": (0.5, 2),
+        "null.value.purchase": (None, 0),
+        "null.query.search": (1.0, 1),
     }
 
 
