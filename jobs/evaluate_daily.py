@@ -8,6 +8,7 @@ def main() -> None:
     options = parser(__doc__)
     add_days(options)
     options.add_argument("--against", metavar="RUN", help="another run of that day, published or shadow, side by side")
+    options.add_argument("--fail-on-alert", action="store_true", help="exit with 79 where a figure left its bounds")
     arguments = options.parse_args()
     wanted = days(arguments)
 
@@ -20,7 +21,7 @@ def main() -> None:
     config = load_config(arguments.config, arguments.overrides)
     import_mlflow_beside()
     storage = Storage(spark_session("llmrec_spark evaluate_daily"), config.tables)
-    evaluate_days(storage, config, wanted, against=arguments.against)
+    evaluate_days(storage, config, wanted, against=arguments.against, fail_on_alert=arguments.fail_on_alert)
 
 
 if __name__ == "__main__":

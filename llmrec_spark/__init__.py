@@ -9,6 +9,7 @@ Ground: no Spark, no torch
     texts               normalised, segmented into keywords, hashed
     metrics             of orders and probabilities, on arrays
     policy_values       what another ranking would have earned, on arrays, and when not to say it
+    drift               a day's figures and scores against the days before, on arrays
     command_line        options and exit codes of the jobs
 
 The line of data, Spark only
@@ -41,6 +42,7 @@ The end of the line, Spark only
     reliability         predicted against observed clicks
     off_policy          what a day's log says of other lists
     ad_quality          what people made of each ad, and whether its text is in order
+    score_profiles      figures of a run and samples of its scores, for later days to compare with
 
 Around the line
     column_maps         an input under our column names and types
@@ -53,6 +55,7 @@ Around the line
     daily_runs          one run per day asked for
     daily_off_policy    what the lists of runs would have earned
     daily_variety       how varied its lists are, beside baselines
+    daily_drift         a run's profile kept, compared, and what left its bounds
     daily_evaluation    a day judged, once its clicks are in
     evaluation_summary  an evaluated day, printed
     report_words        numbers, metrics and scorers as a reader sees them

@@ -199,6 +199,25 @@ class EvaluationConfig(Section):
     off_policy: OffPolicyConfig = OffPolicyConfig()
 
 
+class DriftConfig(Section):
+    """`drift:` how far a day may move from the days before it until `alerts` has a row. Shares are of 1."""
+
+    window_days: int = Field(28, ge=1)  # before the day: each weekday four times
+    sample_rows: int = Field(10_000, ge=1, le=100_000)  # values kept of each score column of a day's lists
+    min_sample: int = Field(10_000, ge=1)  # with fewer on either side a distance is told and raises no alert
+    few_rows: int = Field(500, ge=1)  # a count or share of fewer rows raises no alert
+    max_ks: float = Field(0.05, gt=0, le=1)  # distance between the distributions of scores
+    min_rows_ratio: float = Field(0.5, ge=0, le=1)  # of a count to its mean
+    max_rows_ratio: float = Field(2.0, ge=1)
+    max_null_rise: float = Field(0.1, gt=0, le=1)  # of the rows without a value in a column
+    max_new_rise: float = Field(0.1, gt=0, le=1)  # of the ads or users that the window has not met
+    max_unknown_rise: float = Field(0.05, gt=0, le=1)  # of the tokens
+    max_refused_rise: float = Field(0.01, gt=0, le=1)  # of the events read
+    max_lists_rise: float = Field(0.1, gt=0, le=1)  # of the lists that are short or cold_start
+    max_top_rise: float = Field(0.1, gt=0, le=1)  # of the lists whose first ad is the commonest first ad
+    max_calibration_ratio: float = Field(2.0, ge=1)  # of the calibration error to its mean
+
+
 class HookConfig(Section):
     """One of `notify.hooks`: a command that reads a message as JSON, or a URL that it is POSTed to."""
 
@@ -240,10 +259,11 @@ class Config(Section):
     ranking: RankingConfig = RankingConfig()
     audit: AuditConfig = AuditConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    drift: DriftConfig = DriftConfig()
     notify: NotifyConfig = NotifyConfig()
 
     def digest(self) -> str:
         """SHA-256 of what decides the rows: not where things are kept, what is audited or judged, and who is told."""
-        undecisive = {"tables", "mlflow", "audit", "evaluation", "notify"}
+        undecisive = {"tables", "mlflow", "audit", "evaluation", "drift", "notify"}
         decisive = self.model_dump(mode="json", exclude=undecisive)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

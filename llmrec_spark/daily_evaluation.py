@@ -20,7 +20,8 @@ from llmrec_spark.ads import checked_ads
 from llmrec_spark.bootstrap import Resampling, intervals
 from llmrec_spark.candidates import checked_users
 from llmrec_spark.config import Config
-from llmrec_spark.daily_inputs import Inputs, read_inputs
+from llmrec_spark.daily_drift import Drift, watch_day
+from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.daily_off_policy import off_policy
 from llmrec_spark.daily_publishing import evaluated_run
 from llmrec_spark.errors import DataError
@@ -46,7 +47,7 @@ WITHOUT_K = ("group_auc",)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluated day hands on: the run judged, how far the log reached, and what was counted."""
+    """What an evaluated day hands on: the run judged, how far the log reached, what was counted, what moved."""
 
     run_date: date
     run: Row
@@ -55,6 +56,7 @@ class Evaluation:
     counts: dict[str, int]
     examples: pd.DataFrame  # as `example_lists` gives them
     refused: tuple[tuple[str, str], ...]  # what has no value though its rows are there, and why
+    drift: Drift
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,15 @@ class Known:
         return self.kept[-1]
 
 
-def evaluate_day(storage: Storage, config: Config, day: date, *, against: str | None = None) -> Evaluation:
-    """Writes the rows of `evaluations` of the published run of a day; `against` names another run of that day.
+def evaluate_day(
+    storage: Storage, config: Config, inputs: Inputs, run: Row, *, against: str | None = None
+) -> Evaluation:
+    """Writes every table of EVALUATED of a run (its row of `runs`); `against` names another run of that day.
 
-    Raises DataError where the day is not published, nothing was shown, or a run's tables are no longer kept.
+    Raises DataError where nothing was shown, or there is no such other run whose tables are kept.
     """
-    run = evaluated_run(storage, day, None)
+    day = run.run_date
     other = None if against is None else evaluated_run(storage, day, against)
-    inputs = read_inputs(storage, config)
     with TemporaryDirectory(prefix=f"llmrec_{run.run_id}_") as scratch, _known(inputs, config, day) as known:
         through = _reached(known.events, inputs, config, day)
         shown = known.keep(
@@ -132,7 +135,8 @@ def evaluate_day(storage: Storage, config: Config, day: date, *, against: str | 
         storage.write_where(RELIABILITY, reliability_table(sums, _resampling(config)).withColumns(columns), of_day)
         of_run = evaluations.ranking_sums(judged, slices, scorers=["score"], k=config.evaluation.k)
         examples = pd.DataFrame(example_lists(of_run, judged).toPandas())
-        return Evaluation(day, run, other, through, counts.asDict(), examples, refused)
+        drift = watch_day(storage, config, run, known.events, known.ads, of_day)
+        return Evaluation(day, run, other, through, counts.asDict(), examples, refused, drift)
 
 
 @contextmanager

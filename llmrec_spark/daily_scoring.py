@@ -46,7 +46,7 @@ from llmrec_spark.tables import (
     SEQUENCES,
     TEXT_VECTORS,
 )
-from llmrec_spark.text_vectors import unknown_share
+from llmrec_spark.text_vectors import token_counts
 
 
 @dataclass(frozen=True)
@@ -203,11 +203,12 @@ def _catalogue(
     if ENCODED + model.encoder_digest not in run.completed:
         run.completed.append(ENCODED + model.encoder_digest)
     vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == model.encoder_digest)
-    [known] = unknown_share(to_read, vectors).collect()
-    run.counts["texts_read"] = known.texts
-    if known.unknown_share > day.config.text.max_unknown_share:
+    [read] = token_counts(to_read, vectors).collect()
+    run.counts |= read.asDict()
+    unknown_share = read.tokens_unknown / max(read.tokens_read, 1)
+    if unknown_share > day.config.text.max_unknown_share:
         say(
-            f"  WARNING text_vectors: {known.unknown_share:.0%} of the tokens are unknown to the encoder of model "
+            f"  WARNING text_vectors: {unknown_share:.0%} of the tokens are unknown to the encoder of model "
             f"{day.model.version} (bound text.max_unknown_share = {day.config.text.max_unknown_share:.0%}). "
             "It does not know the language of these texts: register the multilingual one."
         )

@@ -39,6 +39,12 @@ class TryAgainError(LlmrecError):
     exit_code = 75
 
 
+class AlertError(LlmrecError):
+    """Every day was evaluated, and figures left their bounds: for schedulers that ask with --fail-on-alert."""
+
+    exit_code = 79  # beside those of sysexits, which end at 78: the job itself did all it should
+
+
 class ConfigError(LlmrecError):
     """The configuration says something that cannot be."""
 

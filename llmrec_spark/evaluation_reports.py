@@ -6,24 +6,23 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import Config
+from llmrec_spark.daily_drift import Drift
 from llmrec_spark.daily_evaluation import Evaluation
 from llmrec_spark.evaluation_tables import EVALUATIONS, RELIABILITY
 from llmrec_spark.report_examples import examples_in_words
+from llmrec_spark.report_words import check_label
 from llmrec_spark.reports import ReportData, render_report
 from llmrec_spark.storage import Storage, absolute
 from llmrec_spark.tables import RECOMMENDATIONS
 
 DAYS_BEFORE = 28  # that a report compares with
 DAYS_DRAWN = 4  # whose scores are drawn, the day itself among them
-SAMPLE = 10_000  # scores of a day
 NOT_COMPUTED = (
-    ("drift", "No day is compared with a window of days yet."),
     ("interval of coverage", "A replicate of the bootstrap leaves out a third of the lists, and with them ads."),
 )
 
@@ -63,11 +62,11 @@ def report_data(storage: Storage, evaluated: Evaluation, rows: pd.DataFrame) -> 
         evaluations=rows,
         previous=pd.DataFrame(_days_before(storage, evaluated).toPandas()),
         reliability=pd.DataFrame(reliability.orderBy("scorer", "bin").toPandas()),
-        scores={"score": _scores(storage, evaluated)},
-        drift=pd.DataFrame(columns=["name", "value", "before", "bound", "is_alert", "reason"]),
+        scores={name: dict(list(days.items())[-DAYS_DRAWN:]) for name, days in evaluated.drift.samples.items()},
+        drift=evaluated.drift.checks.assign(name=evaluated.drift.checks["name"].map(check_label)),
         seconds=dict(run.seconds),
         counts={**run.counts, **evaluated.counts},
-        not_computed=[*NOT_COMPUTED, *_not_computed(rows), *evaluated.refused],
+        not_computed=[*NOT_COMPUTED, *_not_computed(rows, evaluated.drift), *evaluated.refused],
         examples=None,
     )
 
@@ -84,22 +83,7 @@ def _days_before(storage: Storage, evaluated: Evaluation) -> DataFrame:
     )
 
 
-def _scores(storage: Storage, evaluated: Evaluation) -> dict[str, np.ndarray]:
-    """A sample of the published scores of the last days: of the rows with the smallest hash, the day itself last."""
-    first = evaluated.run_date - timedelta(days=DAYS_DRAWN - 1)
-    published = storage.read(RECOMMENDATIONS).where(
-        (F.col("run_date") >= F.lit(str(first)).cast("date"))
-        & (F.col("run_date") <= F.lit(str(evaluated.run_date)).cast("date"))
-    )
-    place = F.row_number().over(
-        Window.partitionBy("run_date").orderBy(F.xxhash64("user_id", "ad_id"), "user_id", "ad_id")
-    )
-    sampled = published.withColumn("place", place).where(F.col("place") <= SAMPLE)
-    found = pd.DataFrame(sampled.select("run_date", "score").toPandas())
-    return {str(day): np.sort(of_day["score"].to_numpy()) for day, of_day in found.groupby("run_date", sort=True)}
-
-
-def _not_computed(rows: pd.DataFrame) -> list[tuple[str, str]]:
+def _not_computed(rows: pd.DataFrame, drift: Drift) -> list[tuple[str, str]]:
     """What has no value on this day, and why."""
     every = rows[rows["slice"] == "all"]
     known = set(every.loc[every["value"].notna(), "metric"])
@@ -114,4 +98,6 @@ def _not_computed(rows: pd.DataFrame) -> list[tuple[str, str]]:
         missing.append(("serendipity", "Nobody was shown an ad of the top of the list."))
     if "cvr" not in known:
         missing.append(("conversion rate", "Nothing was clicked."))
+    if not drift.days_before:
+        missing.append(("drift", "No day of the window before is published and evaluated."))
     return missing

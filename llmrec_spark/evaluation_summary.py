@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from pyspark.sql import functions as F
 
+from llmrec_spark.daily_drift import Drift
 from llmrec_spark.daily_evaluation import Evaluation
 from llmrec_spark.evaluation_tables import EVALUATIONS
 from llmrec_spark.evaluations import OUTCOME_RATIOS, OUTCOME_TOTALS, SHOWN
@@ -18,7 +19,9 @@ KNOWN = "user=known"  # ranking is told apart: whoever is new has no history to 
 
 
 def say_evaluation(evaluated: Evaluation, rows: pd.DataFrame) -> None:
-    """Prints outcomes, then each ranking metric by scorer with its 95 % interval, for all and for known users."""
+    """Prints outcomes, then each ranking metric by scorer with its 95 % interval, for all and for known users;
+    then what left its bounds.
+    """
     counts = evaluated.counts
     say(f"\n{evaluated.run_date}, run {evaluated.run.run_id}, model {evaluated.run.model_version}")
     say(f"log through {evaluated.through:%F %R} UTC; 95 % intervals over users")
@@ -36,6 +39,17 @@ def say_evaluation(evaluated: Evaluation, rows: pd.DataFrame) -> None:
     _say_off_policy(every)
     for what, why in evaluated.refused:
         say(f"no {what}: {why}")
+    _say_drift(evaluated.drift)
+
+
+def _say_drift(drift: Drift) -> None:
+    if not drift.days_before:
+        say("\nno day before is published and evaluated: nothing to compare with")
+        return
+    days = "1 day" if drift.days_before == 1 else f"{drift.days_before} days"
+    say(f"\n{len(drift.alerts)} of {len(drift.checks)} figures left their bounds, beside {days} before")
+    for one in drift.alerts:
+        say(f"  ALERT {one.name} {one.value:.4g}, bound {one.bound:.4g}: {one.reason}")
 
 
 def evaluation_rows(storage: Storage, evaluated: Evaluation) -> pd.DataFrame:

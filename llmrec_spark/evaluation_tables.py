@@ -76,8 +76,9 @@ SCORE_PROFILES = Table(
     "What drift compares: figures of a run's inputs and samples of its scores, kept when `matches` is gone.",
     table_columns(
         *_DAY,
-        ("name", "string", "what was measured"),
-        ("value", "double", "a figure, or the mean of the sample"),
+        ("name", "string", "family.what: rows.users, null.cost.click, values.score, ..."),
+        ("value", "double", "a count, a share, an error, or the mean of the sample; NULL: nothing to divide by"),
+        ("n", "bigint", "rows behind it"),
         (
             "sample",
             "array<double>",
@@ -92,10 +93,10 @@ ALERTS = Table(
     "What left its bounds.",
     table_columns(
         *_DAY,
-        ("name", "string", "of the figure in score_profiles or evaluations"),
+        ("name", "string", "of the figure in score_profiles; ks.what of a sample: its distance to the days before"),
         ("value", "double", "of the day"),
-        ("before", "double", "mean of the days before"),
-        ("bound", "double", "of conf"),
+        ("before", "double", "mean of the days before; NULL for a distance"),
+        ("bound", "double", "that conf gives, in the unit of value"),
         ("reason", "string", "in words"),
         _THROUGH,
     ),

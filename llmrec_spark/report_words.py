@@ -61,6 +61,19 @@ SCORERS = {
     "random": "chance",
 }
 
+FAMILIES = {  # of what is compared from day to day
+    "rows": "Rows: {}",
+    "null": "Without {}",
+    "new": "New {}",
+    "unknown": "Unknown {}",
+    "refused": "Refused {}",
+    "lists": "Lists: {}",
+    "top": "Lists that begin with the same {}",
+    "calibration": "Calibration error of {}",
+    "ks": "Distance of {} (KS)",
+    "psi": "Distance of {} (PSI)",
+}
+
 
 def metric_of(name: str) -> Metric:
     """The metric of this name; one not known here is called by its name."""
@@ -70,6 +83,12 @@ def metric_of(name: str) -> Metric:
 def label_of(name: str, k: int | None = None) -> str:
     """What a metric is called at a cut-off: `nDCG@10`."""
     return metric_of(name).label + (f"@{k}" if k is not None else "")
+
+
+def check_label(name: str) -> str:
+    """What a check of drift is called: `Rows: events, click` for rows.events.click."""
+    family, _, what = name.partition(".")
+    return FAMILIES.get(family, family + " {}").format(what.replace(".", ", ").replace("_", " "))
 
 
 def is_known(*values: float | None) -> bool:

@@ -49,11 +49,14 @@ def told(storage: Storage, config: NotifyConfig, run: Run, inputs: Mapping[str, 
     tell("COMPLETE", [storage.where(table) for table in written])
 
 
-def export(config: NotifyConfig, run: Run) -> None:
-    """Prometheus' file, where one is configured: the run's counts and seconds, whether it failed, and its day."""
+def export(config: NotifyConfig, run: Run, figures: Mapping[str, float] | None = None) -> None:
+    """Prometheus' file, where one is configured: the run's counts and seconds, whether it failed, its day, and
+    `figures` of the job.
+    """
     if config.prometheus_file is None:
         return
     gauges = {
+        **(figures or {}),
         **run.counts,
         **{f"{name}_seconds": seconds for name, seconds in run.seconds.items()},
         "run_failed": float(run.status in ("failed", "refused")),

@@ -86,11 +86,12 @@ def text_vectors(
     return spread.select("texts").mapInPandas(encode_partition, schema)
 
 
-def unknown_share(texts: DataFrame, text_vectors: DataFrame) -> DataFrame:
-    """One row: share of the tokens of these texts that the encoder does not know, and how many texts."""
+def token_counts(texts: DataFrame, text_vectors: DataFrame) -> DataFrame:
+    """One row: texts_read, tokens_read, tokens_unknown (to the encoder) of these texts, each text once."""
     of_texts = texts.select("text_hash").distinct().join(text_vectors, on="text_hash", how="inner")
-    unknown = F.sum(F.col("unknown_share") * F.col("tokens"))
+    unknown = F.sum(F.rint(F.col("unknown_share") * F.col("tokens")).cast("bigint"))  # whole, but for float32
     return of_texts.agg(
-        F.coalesce(F.try_divide(unknown, F.sum("tokens")), F.lit(0.0)).alias("unknown_share"),
-        F.count("*").alias("texts"),
+        F.count("*").alias("texts_read"),
+        F.coalesce(F.sum("tokens"), F.lit(0)).alias("tokens_read"),
+        F.coalesce(unknown, F.lit(0)).alias("tokens_unknown"),
     )

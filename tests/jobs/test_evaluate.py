@@ -1,5 +1,7 @@
 """A day is published, people answer it, and it is judged: on the golden tables, in this process."""
 
+import json
+
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
@@ -7,24 +9,26 @@ from pyspark.sql import functions as F
 from llmrec_spark.metrics import one_list
 from tests.conftest import at
 from tests.jobs.conftest import DAY, job, own, write_conf, write_golden
+from tests.loopback import serving
 
 ANSWERED = 3  # ads shown of each list
 
 
-def answers(spark, folder, *, clicked_rank, run_id=None, hour=12, propensity=None):
-    """Events of 2026-03-01: the first ads of each list are shown, and the one of a rank is clicked and bought."""
-    lists = own(spark, folder, "recommendations").where(F.col("rank") <= ANSWERED).collect()
+def answers(spark, folder, *, clicked_rank, run_id=None, hour=12, day=1, propensity=None):
+    """Events of a day of March: the first ads of each list are shown, and the one of a rank is clicked and bought."""
+    of_day = own(spark, folder, "recommendations").where(f"run_date = '2026-03-0{day}'")
+    lists = of_day.where(F.col("rank") <= ANSWERED).collect()
     rows = []
     for row in lists:
-        key = f"{row.user_id}-{row['rank']}-{hour}"
-        shown = at(f"2026-03-01 {hour}:00")
+        key = f"{row.user_id}-{row['rank']}-{day}-{hour}"
+        shown = at(f"2026-03-0{day} {hour}:00")
         base = (row.user_id, row.ad_id)
-        of_request = (f"r-{row.user_id}-{hour}", row["rank"])
+        of_request = (f"r-{row.user_id}-{day}-{hour}", row["rank"])
         rows.append((f"i-{key}", *base, "impression", shown, *of_request, None, run_id, propensity))
         if row["rank"] == clicked_rank:
-            clicked = at(f"2026-03-01 {hour}:01")
+            clicked, bought = at(f"2026-03-0{day} {hour}:01"), at(f"2026-03-0{day + 1} {hour}:00")
             rows.append((f"c-{key}", *base, "click", clicked, *of_request, None, run_id, None))
-            rows.append((f"p-{key}", *base, "purchase", at(f"2026-03-02 {hour}:00"), None, None, None, run_id, None))
+            rows.append((f"p-{key}", *base, "purchase", bought, None, None, None, run_id, None))
     schema = (
         "event_id string, user_id string, ad_id string, event_type string, event_ts timestamp, request_id string, "
         "position int, query string, run_id string, propensity double"
@@ -177,3 +181,51 @@ def test_events_of_the_next_day_change_no_score_and_nothing_but_how_far_the_log_
     code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--force")
     assert code == 0, said
     assert own(spark, folder, "recommendations").drop("run_id").orderBy("user_id", "rank").collect() == published
+
+
+def test_what_moved_since_the_day_before_is_written_and_told_and_fails_the_job_only_where_asked(
+    spark, answered, model_folder
+):
+    folder, conf = answered
+    code, said = job("score_daily", "--config", conf, "--date", "2026-03-02", "--model", model_folder)
+    assert code == 0, said
+    append(folder, answers(spark, folder, clicked_rank=2, day=2))
+    told = folder / "told.json"
+    hooks = f"notify.hooks=[{{command: [/bin/false]}}, {{command: [tee, {told}]}}]"
+    narrow = ("--set", "drift.few_rows=1", "--set", "drift.min_sample=1", "--set", hooks)
+    prometheus = ("--set", f"notify.prometheus_file={folder}/{{job}}.prom")
+    with serving(status=201) as server:
+        lineage = ("--set", f"notify.openlineage_url=http://{server.place}")
+        both = ("--from", "2026-03-01", "--to", "2026-03-02")
+        code, said = job("evaluate_daily", "--config", conf, *both, "--fail-on-alert", *narrow, *prometheus, *lineage)
+    assert code == 79, said
+    assert "no day before is published and evaluated" in said  # of the first day
+    assert "WARNING notify.hooks.0 (command /bin/false): exit code 1" in said
+    alerts = own(spark, folder, "alerts").orderBy("name").collect()
+    names = {row.name: row for row in alerts}
+    assert {str(row.run_date) for row in alerts} == {"2026-03-02"}
+    clicks = names["rows.events.click"]  # of the 24 hours before: golden users on one day, answers on the other
+    assert clicks.value > clicks.bound == 2 * clicks.before
+    assert f"2026-03-02: {', '.join(names)}). The days are evaluated" in said
+    message = json.loads(told.read_text(encoding="utf-8"))
+    assert (message["job"], message["run_date"], message["run_id"]) == ("evaluate_daily", "2026-03-02", clicks.run_id)
+    assert {one["name"]: one["value"] for one in message["alerts"]} == {row.name: row.value for row in alerts}
+    events = [event for _, _, event in server.seen]
+    assert [event["eventType"] for event in events] == ["START", "COMPLETE"] * 2
+    assert f"{folder}/own/alerts" in [one["name"] for one in events[-1]["outputs"]]
+    gauges = (folder / "evaluate_daily.prom").read_text(encoding="utf-8")
+    assert f'job="evaluate_daily",model_version="{job_model(spark, folder)}"}} {float(len(alerts))}' in gauges
+    [report] = (folder / "own" / "reports").glob("2026-03-02_*.html")
+    assert "Rows: events, click" in report.read_text(encoding="utf-8")
+
+    profile = sorted(own(spark, folder, "score_profiles").collect())
+    code, said = job("evaluate_daily", "--config", conf, "--date", "2026-03-02", *narrow)
+    assert code == 0, said
+    assert f"ALERT {alerts[0].name} " in said
+    assert own(spark, folder, "alerts").orderBy("name").collect() == alerts
+    assert sorted(own(spark, folder, "score_profiles").collect()) == profile
+
+
+def job_model(spark, folder):
+    """The model of the newest run."""
+    return own(spark, folder, "runs").orderBy(F.desc("updated_at")).first().model_version

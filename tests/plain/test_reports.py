@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from llmrec_spark.report_words import check_label
 from llmrec_spark.reports import render_report
 from tests.reported_day import USER, evaluations, examples, nothing_known, reported_day
 
@@ -86,3 +87,14 @@ def test_an_unknown_number_is_a_dash():
     rows = evaluations()
     rows.loc[rows["metric"] == "roi", ["value", "low", "high"]] = float("nan")
     assert re.search(r"ROI revenue against cost –", words(render_report(reported_day(evaluations=rows))))
+
+
+def test_a_check_is_called_by_words():
+    names = ("rows.events.click", "null.cost.click", "new.ads", "ks.p_click", "other.thing")
+    assert [check_label(name) for name in names] == [
+        "Rows: events, click",
+        "Without cost, click",
+        "New ads",
+        "Distance of p click (KS)",
+        "other thing",
+    ]

@@ -83,13 +83,14 @@ def test_a_server_that_fails_is_a_warning_and_the_run_goes_on(storage, run, caps
 
 
 @pytest.mark.parametrize("status, failed", [("published", 0.0), ("failed", 1.0), ("refused", 1.0)])
-def test_prometheus_has_counts_seconds_the_day_and_whether_it_failed(run, tmp_path, status, failed):
+def test_prometheus_has_counts_seconds_figures_the_day_and_whether_it_failed(run, tmp_path, status, failed):
     run.counts, run.seconds, run.status = {"users": 2000}, {"matches": 1.5}, status
-    export(NotifyConfig(prometheus_file=str(tmp_path / "{job}.prom")), run)
+    export(NotifyConfig(prometheus_file=str(tmp_path / "{job}.prom")), run, {"drift.ks.score": 0.25})
     text = (tmp_path / "score_daily.prom").read_text(encoding="utf-8")
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     assert {sample.name: sample.value for sample in samples} == {
         "llmrec_users": 2000.0,
+        "llmrec_drift_ks_score": 0.25,
         "llmrec_matches_seconds": 1.5,
         "llmrec_run_failed": failed,
         "llmrec_run_date_timestamp_seconds": 86_400.0 * (DAY.toordinal() - 719_163),

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from llmrec_spark import text_vectors
-from llmrec_spark.text_vectors import in_chunks, missing_texts, unknown_share
+from llmrec_spark.text_vectors import in_chunks, missing_texts, token_counts
 
 TEXTS = "text_hash string, text string"
 VECTORS = "encoder_digest string, text_hash string, tokens int, unknown_share float"
@@ -53,14 +53,14 @@ def test_missing_texts_are_those_the_encoder_has_not_read_once_each(spark, parti
     assert sorted((row.text_hash, row.text) for row in found.collect()) == [("h2", "two"), ("h3", "three")]
 
 
-def test_the_unknown_share_is_of_the_tokens_of_the_distinct_texts(spark):
+def test_tokens_are_counted_once_a_text(spark):
     texts = spark.createDataFrame([("h1",), ("h1",), ("h2",)], "text_hash string")
     vectors = [("d", "h1", 8, 0.25), ("d", "h2", 2, 1.0), ("d", "not asked for", 90, 1.0)]
-    [row] = unknown_share(texts, spark.createDataFrame(vectors, VECTORS)).collect()
-    assert (row.unknown_share, row.texts) == (pytest.approx(4 / 10), 2)
+    [row] = token_counts(texts, spark.createDataFrame(vectors, VECTORS)).collect()
+    assert (row.texts_read, row.tokens_read, row.tokens_unknown) == (2, 10, 4)
 
 
-def test_no_texts_have_no_unknown_tokens(spark):
+def test_no_texts_have_no_tokens(spark):
     empty = spark.createDataFrame([], "text_hash string")
-    [row] = unknown_share(empty, spark.createDataFrame([], VECTORS)).collect()
-    assert (row.unknown_share, row.texts) == (0.0, 0)
+    [row] = token_counts(empty, spark.createDataFrame([], VECTORS)).collect()
+    assert (row.texts_read, row.tokens_read, row.tokens_unknown) == (0, 0, 0)
