@@ -54,7 +54,8 @@ def user_weights(hashes: np.ndarray, replicates: int, table: np.ndarray) -> np.n
 def resampled_sums(user_sums: DataFrame, resampling: Resampling) -> DataFrame:
     """slice, scorer, users, sums: (1 + replicates, C) float64 as binary; several rows of a key, to be added up.
 
-    Reads    user_id, slice, scorer, sums array<double> of one length C: one row per user, slice and scorer
+    Reads    user_id, scorer, sums array<double> of one length C, and slice, or slices array<string> where the same
+             sums count in several: one row per user, slice and scorer
 
     users is how many rows have a sum, as (C,) float64.
     """
@@ -69,8 +70,12 @@ def resampled_sums(user_sums: DataFrame, resampling: Resampling) -> DataFrame:
             sums = batch.column("sums").flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
             hashes, user = np.unique(batch.column("hash").to_numpy(), return_inverse=True)
             weights = user_weights(hashes, resampling.replicates, table)
-            keys = batch.select(["slice", "scorer"]).to_pandas()
-            for key, rows in keys.groupby(["slice", "scorer"], sort=True).indices.items():
+            slices = batch.column("slices")
+            row = np.repeat(np.arange(batch.num_rows), slices.value_lengths().to_numpy())  # of each slice of each row
+            scorers = batch.column("scorer").take(pa.array(row))
+            keys = pd.DataFrame({"slice": slices.flatten().to_pandas(), "scorer": scorers.to_pandas()})
+            for key, places in keys.groupby(["slice", "scorer"], sort=True).indices.items():
+                rows = row[places]
                 added = weights[:, user[rows]] @ sums[rows]
                 totals[key] = totals.get(key, 0.0) + added
                 users[key] = users.get(key, 0.0) + (sums[rows] != 0).sum(axis=0)
@@ -78,7 +83,9 @@ def resampled_sums(user_sums: DataFrame, resampling: Resampling) -> DataFrame:
         yield pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in found], schema)
 
     schema = pa.schema([("slice", "string"), ("scorer", "string"), ("users", "binary"), ("sums", "binary")])
-    hashed = user_sums.select(F.xxhash64("user_id", F.lit(resampling.seed)).alias("hash"), "slice", "scorer", "sums")
+    slices = F.array("slice") if "slice" in user_sums.columns else F.col("slices")
+    user_hash = F.xxhash64("user_id", F.lit(resampling.seed)).alias("hash")
+    hashed = user_sums.select(user_hash, slices.alias("slices"), "scorer", "sums")
     return hashed.mapInArrow(add_up, "slice string, scorer string, users binary, sums binary")
 
 
@@ -92,7 +99,7 @@ def intervals(
 ) -> DataFrame:
     """slice, scorer, metric, value, low, high, n: estimates with 95 % percentile intervals over users.
 
-    Reads    user_id, slice, scorer, sums array<double>: the numerators of `ratios`, their denominators, `totals`
+    Reads    what resampled_sums reads; sums are the numerators of `ratios`, their denominators, `totals`
 
     A ratio is the sum of its numerators over that of its denominators: NULL where that is 0. n is how many users have
     a denominator, or add to a total. Each pair (a, b) of scorers of a slice gives the difference `a - b`, on common

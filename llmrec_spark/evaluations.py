@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -21,20 +22,37 @@ OUTCOME_TOTALS = ("impressions", "clicks", "conversions", "revenue", "cost")
 
 
 def ranking_sums(judged: DataFrame, slices: DataFrame, *, scorers: Sequence[str] = SCORERS, k: int) -> DataFrame:
-    """user_id, slice, scorer, sums: RANKING_METRICS of the user's list, then 1 where there is one and else 0.
+    """user_id, slices, scorer, sums of the list of each user, as list_sums gives them.
 
     Reads    judged: user_id, clicked, `scorers` as doubles; slices: user_id (unique), slices
 
     Only lists with clicked and unclicked ads are judged: of any other, every order is as good.
     """
+    entry = F.struct("clicked", *scorers)
+    relevant = F.count_if("clicked").cast("int").alias("relevant")
+    lists = judged.groupBy("user_id").agg(F.collect_list(entry).alias("shown"), relevant)
+    mixed = lists.where((F.col("relevant") > 0) & (F.col("relevant") < F.size("shown")))
+    laid_out = mixed.join(slices, on="user_id", how="inner").select(
+        "user_id", "slices", "relevant", *[F.col(f"shown.{name}").alias(name) for name in ("clicked", *scorers)]
+    )
+    return list_sums(laid_out, scorers=scorers, k=k)
+
+
+def list_sums(lists: DataFrame, *, scorers: Sequence[str], k: int) -> DataFrame:
+    """user_id, slices, scorer, sums: RANKING_METRICS of the user's list, then 1 where there is one and else 0.
+
+    Reads    user_id, slices array<string>, relevant int: the relevant ads there are for the user, in the list or not,
+             clicked array<boolean>, and of each scorer array<double> as long (NULL ranks last); a NULL list is empty
+    """
 
     def judge(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            sizes = np.diff(batch.column("clicked").offsets.to_numpy())
+            sizes = pc.fill_null(pc.list_value_length(batch.column("clicked")), 0).to_numpy()
             clicked = batch.column("clicked").flatten().to_numpy(zero_copy_only=False).astype(bool)
+            relevant = batch.column("relevant").to_numpy()
             for scorer in scorers:
                 scores = batch.column(scorer).flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-                found = ranking_metrics(scores, clicked, sizes, k=k)
+                found = ranking_metrics(scores, clicked, sizes, k=k, total=relevant)
                 values = np.stack([found[name] for name in RANKING_METRICS], axis=1)  # (L, M)
                 counted = ~np.isnan(values)
                 sums = np.concatenate([np.where(counted, values, 0.0), counted], axis=1)
@@ -43,15 +61,9 @@ def ranking_sums(judged: DataFrame, slices: DataFrame, *, scorers: Sequence[str]
                 arrays = [*columns, pa.ListArray.from_arrays(offsets, pa.array(sums.ravel()))]
                 yield pa.RecordBatch.from_arrays(arrays, names=["user_id", "scorer", "slices", "sums"])
 
-    no_score = F.lit(float("nan"))  # ranks last
-    entry = F.struct("clicked", *[F.coalesce(name, no_score).alias(name) for name in scorers])
-    mixed = F.bool_or("clicked") & ~F.bool_and("clicked")
-    lists = judged.groupBy("user_id").agg(F.collect_list(entry).alias("shown"), mixed.alias("mixed")).where("mixed")
-    laid_out = lists.join(slices, on="user_id", how="inner").select(
-        "user_id", "slices", *[F.col(f"shown.{name}").alias(name) for name in ("clicked", *scorers)]
-    )
     schema = "user_id string, scorer string, slices array<string>, sums array<double>"
-    return laid_out.mapInArrow(judge, schema).select("user_id", F.explode("slices").alias("slice"), "scorer", "sums")
+    laid_out = lists.select("user_id", "slices", "relevant", "clicked", *scorers)
+    return laid_out.mapInArrow(judge, schema)
 
 
 def outcome_sums(outcomes: DataFrame, slices: DataFrame, ads: DataFrame) -> DataFrame:

@@ -72,6 +72,14 @@ def test_partitions_and_the_order_of_rows_change_nothing(spark):
     assert table(intervals(user_sums(spark, rows, 1), **kwargs | {"resampling": Resampling(30, 4)})) != once
 
 
+def test_sums_that_count_in_several_slices_count_in_each(spark):
+    rows = [("u", ["all", "x=1"], "a", [1.0, 2.0]), ("v", ["all"], "a", [1.0, 1.0]), ("w", [], "a", [5.0, 5.0])]
+    once = spark.createDataFrame(rows, SUMS.replace("slice string", "slices array<string>"))
+    each = [(user, name, scorer, sums) for user, slices, scorer, sums in rows for name in slices]
+    kwargs = {"ratios": ["r"], "resampling": Resampling(20, 1)}
+    assert table(intervals(once, **kwargs)) == table(intervals(user_sums(spark, each), **kwargs))
+
+
 def test_a_difference_is_paired(spark):
     found = table(
         intervals(user_sums(spark, random_rows(60, 2)), ratios=["r"], pairs=[("a", "b")], resampling=Resampling(40, 1))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from llmrec_spark.bootstrap import Resampling, intervals
-from llmrec_spark.evaluations import OUTCOME_RATIOS, OUTCOME_TOTALS, outcome_sums, ranking_sums
-from llmrec_spark.metrics import RANKING_METRICS, one_list
+from llmrec_spark.evaluations import OUTCOME_RATIOS, OUTCOME_TOTALS, list_sums, outcome_sums, ranking_sums
+from llmrec_spark.metrics import RANKING_METRICS, one_list, ranking_metrics
 from tests.spark.rows import ads_of
 
 OUTCOMES = (
@@ -71,6 +71,23 @@ def test_nothing_judged_gives_no_rows(spark):
     judged = spark.createDataFrame([], "user_id string, clicked boolean, mine double")
     sums = ranking_sums(judged, slices_of(spark, {"u": []}), scorers=["mine"], k=5)
     assert intervals(sums, ratios=RANKING_METRICS, resampling=Resampling(20, 1)).count() == 0
+
+
+LISTS = "user_id string, slices array<string>, relevant int, clicked array<boolean>, mine array<double>"
+
+
+def test_relevant_ads_outside_the_list_count_and_a_user_without_a_list_has_an_empty_one(spark):
+    rows = [("u", ["all"], 3, [False, True, False], [0.9, 0.5, None]), ("v", ["all"], 2, None, None)]
+    found = {
+        row.user_id: row.sums for row in list_sums(spark.createDataFrame(rows, LISTS), scorers=["mine"], k=2).collect()
+    }
+    scores, clicked = np.array([0.9, 0.5, np.nan]), np.array([False, True, False])
+    expected = ranking_metrics(scores, clicked, np.array([3, 0]), k=2, total=np.array([3, 2]))
+    for place, name in enumerate(RANKING_METRICS):
+        of_user = [found[user][place] for user in "uv"]
+        assert of_user == pytest.approx(np.nan_to_num(expected[name]).tolist()), name
+    assert found["u"][7:] == [1.0] * 7
+    assert found["v"] == [0.0] * 7 + [1.0] * 6 + [0.0]  # of no pairs there is no group_auc
 
 
 def outcome_table(spark, *rows, users=None):
