@@ -119,14 +119,15 @@ def test_a_job_that_returns_ends_with_0(ended):
         ("TryAgainError", 75),
         ("ConfigError", 78),
         ("ModelError", 78),
+        ("AlertError", 79),
     ],
 )
 def test_an_error_ends_with_the_code_of_its_kind(ended, name, code):
     assert ended(failing(getattr(errors, name)("no"))) == code
 
 
-def test_every_kind_of_error_has_a_code_of_sysexits():
-    assert {kind.exit_code for kind in LlmrecError.__subclasses__()} == {2, 65, 69, 70, 75, 78}
+def test_every_kind_of_error_has_a_code_of_sysexits_and_alerts_the_one_after_them():
+    assert {kind.exit_code for kind in LlmrecError.__subclasses__()} == {2, 65, 69, 70, 75, 78, 79}
 
 
 def test_an_error_is_one_message_without_a_traceback(ended, capsys):
