@@ -15,13 +15,12 @@ def example_lists(user_sums: DataFrame, judged: DataFrame) -> DataFrame:
     """kind (best or worst), user_id, ad_id, clicked: what was shown to the users whose lists have the largest nDCG, and
     the smallest.
 
-    user_sums  as `ranking_sums` gives them: of slice all and scorer score, one row a user
+    user_sums  as `ranking_sums` gives them of scorer score: one row a user
     judged     user_id, ad_id, clicked
 
     Of equal lists those come first whose md5(user_id) is smaller; a user is in one kind only.
     """
-    of_run = user_sums.where("slice = 'all' AND scorer = 'score'")
-    quality = of_run.select("user_id", F.col("sums")[NDCG].alias("ndcg"), F.md5("user_id").alias("chance"))
+    quality = user_sums.select("user_id", F.col("sums")[NDCG].alias("ndcg"), F.md5("user_id").alias("chance"))
     best = quality.orderBy(F.desc("ndcg"), "chance").limit(EACH)
     rest = quality.join(best.select("user_id"), on="user_id", how="left_anti")
     worst = rest.orderBy("ndcg", "chance").limit(EACH)

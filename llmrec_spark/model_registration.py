@@ -119,7 +119,7 @@ def encode_missing(
             settings=settings,
             encoder_digest=digest,
             token_budget=config.encoding.token_budget,
-            tasks=TASKS_PER_SLOT * parallel_tasks(storage.spark),
+            tasks=min(TASKS_PER_SLOT * parallel_tasks(storage.spark), -(-count // vectors_stage.TEXTS_PER_CHUNK)),
         )
         with progress(storage.spark, "text_vectors"):
             storage.add_missing(TEXT_VECTORS, encoded)
