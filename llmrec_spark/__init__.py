@@ -53,6 +53,7 @@ Around the line
     explanations        published lists in words
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
+    evaluated_log       the log, users and ads as an evaluation reads them
     daily_off_policy    what the lists of runs would have earned
     daily_variety       how varied its lists are, beside baselines
     daily_drift         a run's profile kept, compared, and what left its bounds

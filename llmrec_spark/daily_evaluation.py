@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from llmrec_spark import daily_variety, evaluations, judged_lists
 from llmrec_spark.ad_quality import ad_quality
-from llmrec_spark.ads import checked_ads
 from llmrec_spark.bootstrap import Resampling, intervals
-from llmrec_spark.candidates import checked_users
 from llmrec_spark.config import Config
 from llmrec_spark.daily_drift import Drift, watch_day
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.daily_off_policy import off_policy
 from llmrec_spark.daily_publishing import evaluated_run
 from llmrec_spark.errors import DataError
+from llmrec_spark.evaluated_log import EvaluatedLog, evaluated_log, once, reached
 from llmrec_spark.evaluation_tables import AD_QUALITY, EVALUATIONS, RELIABILITY
-from llmrec_spark.events import checked_events, midnight, with_consent
+from llmrec_spark.events import midnight
 from llmrec_spark.example_lists import example_lists
 from llmrec_spark.metrics import RANKING_METRICS
 from llmrec_spark.outcomes import outcomes
-from llmrec_spark.quarantine import accepted
 from llmrec_spark.reliability import (
     bin_sums,
     exact_auc,
@@ -59,21 +54,6 @@ class Evaluation:
     drift: Drift
 
 
-@dataclass(frozen=True)
-class Known:
-    """The accepted log of consenting users, users and ads, as an evaluation reads them."""
-
-    events: DataFrame
-    users: DataFrame | None
-    ads: DataFrame
-    kept: list[DataFrame] = field(default_factory=list)
-
-    def keep(self, rows: DataFrame) -> DataFrame:
-        """Rows that are read more than once, computed once."""
-        self.kept.append(rows.persist(StorageLevel.DISK_ONLY))
-        return self.kept[-1]
-
-
 def evaluate_day(
     storage: Storage, config: Config, inputs: Inputs, run: Row, *, against: str | None = None
 ) -> Evaluation:
@@ -83,9 +63,10 @@ def evaluate_day(
     """
     day = run.run_date
     other = None if against is None else evaluated_run(storage, day, against)
-    with TemporaryDirectory(prefix=f"llmrec_{run.run_id}_") as scratch, _known(inputs, config, day) as known:
-        through = _reached(known.events, inputs, config, day)
-        shown = known.keep(
+    with TemporaryDirectory(prefix=f"llmrec_{run.run_id}_") as scratch:
+        known = evaluated_log(inputs, config, day)
+        through = reached(known.events, inputs, day)
+        shown = once(
             outcomes(
                 known.events,
                 on=day,
@@ -96,7 +77,7 @@ def evaluate_day(
                 conversion_days=config.evaluation.conversion_days,
             )
         )
-        judged = known.keep(_judged(storage, config, known, shown, run, other, day))
+        judged = once(_judged(storage, config, known, shown, run, other, day))
         [counts] = judged.agg(
             F.count("*").alias("ads_judged"),
             F.count_if(~F.col("is_scored")).alias("ads_unscored"),
@@ -107,7 +88,7 @@ def evaluate_day(
                 f"inputs.events ({inputs.where['events']}): nothing was shown on {day}, so there is nothing to judge. "
                 "Load the log of that day, or name the types of impressions in events.impressions."
             )
-        slices = known.keep(_slices(config, known, judged, day))
+        slices = once(_slices(config, known, judged, day))
         rows = _ranking(config, judged, slices, other).unionByName(_outcome(config, shown, judged, slices, known.ads))
         rows = rows.unionByName(
             daily_variety.variety_rows(
@@ -118,15 +99,14 @@ def evaluate_day(
                 events=known.events.where(F.col("event_ts") < midnight(day)),
                 ads=known.ads,
                 judged=judged,
-                slices=known.keep(_slices(config, known, daily_variety.lists_of(storage, run, other), day)),
-                keep=known.keep,
+                slices=once(_slices(config, known, daily_variety.lists_of(storage, run, other), day)),
                 scratch=Path(scratch),
             )
         )
         sums, auc = _predicted(storage, known, shown, run)
         of_probabilities = probability_intervals(sums, auc, _resampling(config))
         runs = {"score": run} if other is None else {"score": run, other.run_id: other}
-        valued, refused = off_policy(storage, config, known.events, shown, runs, day=day, keep=known.keep)
+        valued, refused = off_policy(storage, config, known.events, shown, runs, day=day)
         without_k = of_probabilities.unionByName(valued).withColumn("k", F.lit(None).cast("int"))
         of_day = {"run_date": day, "run_id": run.run_id, "evaluated_through": through}
         columns = {name: F.lit(value) for name, value in of_day.items()}
@@ -139,42 +119,8 @@ def evaluate_day(
         return Evaluation(day, run, other, through, counts.asDict(), examples, refused, drift)
 
 
-@contextmanager
-def _known(inputs: Inputs, config: Config, day: date) -> Iterator[Known]:
-    """The log up to where every window of the day closes, checked as scoring checks it."""
-    of = config.evaluation
-    end = day + timedelta(days=1 + -(-(of.click_hours / 24 + of.conversion_days) // 1))
-    users = (
-        accepted(checked_users(inputs.tables["users"], has_consent=inputs.has_consent))
-        if "users" in inputs.tables
-        else None
-    )
-    log = checked_events(
-        inputs.tables["events"], as_of=end, types=list(config.events.weights), searches=config.events.searches
-    )
-    events = with_consent(accepted(log.where(~F.col("is_later"))), users if inputs.has_consent else None)
-    known = Known(events.persist(StorageLevel.DISK_ONLY), users, accepted(checked_ads(inputs.tables["ads"])))
-    try:
-        yield known
-    finally:
-        for rows in (known.events, *known.kept):
-            rows.unpersist()
-
-
-def _reached(events: DataFrame, inputs: Inputs, config: Config, day: date) -> datetime:
-    """The time of the newest event that the evaluation could use. Raises DataError where the day has not begun."""
-    [newest] = events.agg(F.unix_micros(F.max("event_ts")).alias("at")).collect()
-    start = datetime.combine(day, time(), UTC)
-    if newest.at is None or newest.at / 1e6 < start.timestamp():
-        raise DataError(
-            f"inputs.events ({inputs.where['events']}): no accepted event of {day} or later. Load what happened that "
-            "day before it is evaluated."
-        )
-    return datetime.fromtimestamp(newest.at // 1_000_000, UTC) + timedelta(microseconds=newest.at % 1_000_000)
-
-
 def _judged(
-    storage: Storage, config: Config, known: Known, shown: DataFrame, run: Row, other: Row | None, day: date
+    storage: Storage, config: Config, known: EvaluatedLog, shown: DataFrame, run: Row, other: Row | None, day: date
 ) -> DataFrame:
     of_run = F.col("run_id").isNull() | (F.col("run_id") == run.run_id)
     behaved = [kind for kind, weight in config.events.weights.items() if weight > 0]
@@ -199,7 +145,7 @@ def _listed(storage: Storage, config: Config, run: Row) -> DataFrame:
     return pairs.join(lists.select("user_id", "ad_id", "source"), on=["user_id", "ad_id"], how="left")
 
 
-def _slices(config: Config, known: Known, judged: DataFrame, day: date) -> DataFrame:
+def _slices(config: Config, known: EvaluatedLog, judged: DataFrame, day: date) -> DataFrame:
     columns = config.evaluation.user_columns
     users = judged.select("user_id").distinct()
     if columns:
@@ -224,18 +170,18 @@ def _ranking(config: Config, judged: DataFrame, slices: DataFrame, other: Row | 
     return found.withColumn("k", k.cast("int"))
 
 
-def _ad_quality(config: Config, known: Known, shown: DataFrame, day: date) -> DataFrame:
+def _ad_quality(config: Config, known: EvaluatedLog, shown: DataFrame, day: date) -> DataFrame:
     negative = [kind for kind, weight in config.events.weights.items() if weight < 0]
     of_day = (F.col("event_ts") >= midnight(day)) & (F.col("event_ts") < midnight(day + timedelta(days=1)))
     return ad_quality(shown, known.events.where(F.col("event_type").isin(negative) & of_day), known.ads)
 
 
-def _predicted(storage: Storage, known: Known, shown: DataFrame, run: Row) -> tuple[DataFrame, DataFrame]:
+def _predicted(storage: Storage, known: EvaluatedLog, shown: DataFrame, run: Row) -> tuple[DataFrame, DataFrame]:
     """Sums per user and bin of what the run predicted, and the AUC over all rows, of each scorer that predicts."""
     lists, statistics = storage.read_run(RANKINGS, run.run_id), storage.read_run(AD_STATISTICS, run.run_id)
-    predicted = known.keep(predictions(shown, lists, statistics))
-    counts = known.keep(prediction_counts(predicted))
-    return known.keep(bin_sums(predicted, counts)), exact_auc(counts)
+    predicted = once(predictions(shown, lists, statistics))
+    counts = once(prediction_counts(predicted))
+    return once(bin_sums(predicted, counts)), exact_auc(counts)
 
 
 def _resampling(config: Config) -> Resampling:

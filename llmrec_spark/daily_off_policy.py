@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from functools import reduce
 from math import isfinite
@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from llmrec_spark.ad_statistics import in_window
 from llmrec_spark.bootstrap import INTERVALS, Resampling, intervals
 from llmrec_spark.config import Config
+from llmrec_spark.evaluated_log import once
 from llmrec_spark.events import midnight
 from llmrec_spark.impressions import clicked_impressions
 from llmrec_spark.off_policy import (
@@ -42,11 +43,10 @@ def off_policy(
     runs: Mapping[str, Row],
     *,
     day: date,
-    keep: Callable[[DataFrame], DataFrame],
 ) -> tuple[DataFrame, Refused]:
     """slice, scorer, metric, value, low, high, n of the lists of `runs` (scorer -> run), and what is refused and why.
 
-    events  the accepted log; shown: outcomes of the day; keep: what is read more than once, computed once
+    events  the accepted log; shown: outcomes of the day
 
     A refused value is NULL, its diagnostics stay. A log without propensities gives no rows, and costs one count.
     """
@@ -57,9 +57,9 @@ def off_policy(
     until = events.where(F.col("event_ts") < midnight(day))
     before = in_window(until, as_of=day, window_days=config.statistics.window_days)
     clicked = clicked_impressions(before, impressions=config.events.impressions, clicks=config.events.clicks)
-    places = keep(place_rates(clicked, prior_shown=config.statistics.prior_shown))
+    places = once(place_rates(clicked, prior_shown=config.statistics.prior_shown))
     of_runs = [_weights(storage, shown, places, scorer, run) for scorer, run in runs.items()]
-    rows, refused = _judged(config, keep(reduce(DataFrame.unionByName, of_runs)), list(runs))
+    rows, refused = _judged(config, once(reduce(DataFrame.unionByName, of_runs)), list(runs))
     return storage.spark.createDataFrame(rows, INTERVALS), refused
 
 

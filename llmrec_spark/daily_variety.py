@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from llmrec_spark import list_exposures, list_variety
 from llmrec_spark.bootstrap import Resampling, intervals
 from llmrec_spark.config import Config
 from llmrec_spark.errors import DataError
+from llmrec_spark.evaluated_log import once
 from llmrec_spark.metrics import VARIETY_METRICS, intra_list_diversity, self_information
 from llmrec_spark.runs import encoder_of
 from llmrec_spark.session import share_folder
@@ -42,7 +42,6 @@ def variety_rows(
     ads: DataFrame,
     judged: DataFrame,
     slices: DataFrame,
-    keep: Callable[[DataFrame], DataFrame],
     scratch: Path,
 ) -> DataFrame:
     """slice, scorer, metric, value, low, high, n, k: all that is said of the lists of a day, clicked or not.
@@ -52,7 +51,7 @@ def variety_rows(
     scratch  a folder that stays until the rows are written
     """
     of = config.evaluation
-    groups, lists, met = _groups(config, ads), lists_of(storage, run, other), keep(list_variety.met_ads(events))
+    groups, lists, met = _groups(config, ads), lists_of(storage, run, other), once(list_variety.met_ads(events))
     figures = _figures(storage, run, met, k=of.k)
     vectors = _vectors(storage, run, figures)
     list_variety.write_vectors(scratch / f"ads_{run.run_id}", vectors)
@@ -60,10 +59,10 @@ def variety_rows(
     of_ads = storage.spark.createDataFrame(figures)
     common = config.inputs.candidates is None
     if common:
-        tops = keep(list_variety.top_ads(lists, of_ads, k=of.k))
+        tops = once(list_variety.top_ads(lists, of_ads, k=of.k))
     else:
         given = storage.read_run(MATCHES, run.run_id).select("user_id", "ad_id")
-        tops = keep(list_variety.top_candidates(lists, given, of_ads, k=of.k))
+        tops = once(list_variety.top_candidates(lists, given, of_ads, k=of.k))
     sums = list_variety.variety_sums(tops, of_ads, met, judged, slices, vectors=shared)
     if common:
         variety = {name: _of_list(figures, vectors, name) for name in COMMON}

@@ -22,6 +22,7 @@ INTERPRETED = {  # to compile a plan that reads a dozen rows takes longer than t
 }
 LONGEST = (
     "test_readme.py",
+    "test_evaluate.py",
     "test_make_ranklens.py",
     "test_golden_day.py",
     "test_flags.py",

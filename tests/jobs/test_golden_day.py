@@ -82,7 +82,7 @@ def test_who_only_looked_gets_a_cold_start_list(first_day):
     assert {row[3] for row in first_day if row[0] == "only_looked"} == {"cold_start"}
 
 
-ANOTHER_HOST = {  # executors of their own, other partitions, plans and time zones; and compiled code
+ANOTHER_HOST = INTERPRETED | {  # executors of their own, other partitions, plans and time zones
     "spark.master": "local-cluster[2,1,1024]",
     "spark.sql.shuffle.partitions": "7",
     "spark.sql.session.timeZone": "America/Los_Angeles",
