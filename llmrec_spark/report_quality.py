@@ -11,6 +11,7 @@ from llmrec_spark.report_parts import Cell, Plot, Section, Table, cell_of, table
 from llmrec_spark.report_plots import Dot, dot_plot, place_plot, reliability_plot
 from llmrec_spark.report_words import (
     LISTS,
+    OFF_POLICY,
     RANKINGS,
     SCORERS,
     TOTALS,
@@ -53,6 +54,25 @@ def variety_section(values: Values, before: Values, *, empty: str) -> Section:
         "the user, where some are); random: what to expect by chance."
     )
     return Section("variety", "Variety of the lists", lead, (), tables, "" if found else empty)
+
+
+def off_policy_section(values: Values, *, empty: str) -> Section:
+    """What the lists of this run, and of one beside it, would have earned by the log's propensities."""
+    title, lead = "What the lists would have earned", "Clicks per impression, estimated from the log's propensities."
+    of = {key: value for key, value in values.items() if key[1] in OFF_POLICY and key[3] == "all"}
+    scorers = sorted({key[0] for key in of}, key=lambda name: (name != "score", " - " in name, name))
+    if not any(is_known(value.value) for value in of.values()):
+        return Section("off-policy", title, "", empty=empty)
+    rows = [
+        [
+            Cell(label_of(metric), metric_of(metric).meaning),
+            *(cell_of(of.get((one, metric, None, "all"), MISSING), metric) for one in scorers),
+        ]
+        for metric in OFF_POLICY
+    ]
+    columns = ["Estimate", *("This run" if one == "score" else one for one in scorers)]
+    refused = empty if not is_known(of.get(("score", "off_policy_dr", None, "all"), MISSING).value) else ""
+    return Section("off-policy", title, f"{lead} {refused}", (), [Table(columns, rows, (), title, is_folded=False)])
 
 
 def _exposures(values: Values) -> list[Table]:

@@ -47,11 +47,23 @@ METRICS = {
     ),
     "repeat_rate": Metric("Repeat rate", "share", "of the list, ads that the user met before the day"),
     "exposure_share": Metric("Share of the places", "share", "in the top of the lists"),
+    "off_policy_logged": Metric("As it was", "share", "what was earned at the same positions"),
+    "off_policy_ips": Metric("IPS", "share", "each click weighted by 1 / propensity"),
+    "off_policy_snips": Metric("SNIPS", "share", "IPS over its weights' mean"),
+    "off_policy_clipped_ips": Metric("Clipped IPS", "share", "IPS with weights held: low, and steadier"),
+    "off_policy_dm": Metric("Direct method", "share", "by click rates of the ads alone"),
+    "off_policy_dr": Metric("Doubly robust", "share", "the direct method, its errors corrected by IPS"),
+    "off_policy_lift": Metric("Gain", "share", "doubly robust less what was earned"),
+    "off_policy_effective_sample": Metric("Effective sample", "count", "impressions that the weights leave"),
+    "off_policy_largest_weight": Metric("Largest weight", "number", "of one impression"),
+    "off_policy_top_share": Metric("Heaviest 1 %", "share", "of the weight on the heaviest 1 % of impressions"),
+    "off_policy_support": Metric("Support", "share", "positions where the log could have shown the list's ad"),
 }
 OUTCOMES = ("ctr", "cvr", "revenue", "roi")
 TOTALS = ("impressions", "clicks", "conversions", "cost")
 RANKINGS = ("ndcg", "map", "mrr", "recall", "precision", "hit_rate", "group_auc")
 LISTS = ("coverage", "gini", "diversity", "novelty", "serendipity", "repeat_rate")
+OFF_POLICY = tuple(name for name in METRICS if name.startswith("off_policy_"))
 SCORERS = {
     "score": "the order of this run",
     "match": "match alone",

@@ -16,6 +16,7 @@ from llmrec_spark.report_parts import Section
 from llmrec_spark.report_quality import (
     MARKS,
     calibration_section,
+    off_policy_section,
     places_section,
     ranking_section,
     segments_section,
@@ -93,6 +94,7 @@ def _sections(data: ReportData, values: Values, before: Values) -> list[Section]
         places_section(values, empty=empty("No click rate by place was computed.", "position", "by place")),
         segments_section(values, empty=empty("No segment was evaluated.", "segment")),
         variety_section(values, before, empty=empty("No measure of variety was computed.", "variety")),
+        off_policy_section(values, empty=empty("The log has no propensities.", "off-policy")),
         drift_section(data.drift, empty=empty("No drift was checked.", "drift")),
         scores_section(data.scores, empty=empty("No sample of scores was kept.", "distribution")),
         cost_section(data.seconds, empty=empty("The run recorded no times.", "stage")),

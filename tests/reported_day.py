@@ -58,6 +58,9 @@ def evaluations(shift: float = 0.0) -> pd.DataFrame:
         ("score", "exposure_share", 10, "category=Books & <paper>", *around(0.2718, 0.004, 20_000)),
         ("random", "exposure_share", 10, "category=Books & <paper>", 0.0577, nan, nan, 20_000),
     ]
+    for name, value in (("logged", 0.0213), ("ips", 0.0244), ("snips", 0.0239), ("dm", 0.0221), ("dr", 0.0241)):
+        rows.append(("score", f"off_policy_{name}", None, "all", *around(value, 0.0018, 1850)))
+    rows.append(("score", "off_policy_effective_sample", None, "all", 412.6, nan, nan, 8240))
     for scorer, ndcg in NDCG.items():
         for metric, k, part in (("ndcg", 5, 0.93), ("ndcg", 10, 1.0), ("map", 10, 0.78), ("mrr", None, 0.87)):
             rows.append((scorer, metric, k, "all", *around(part * (ndcg + shift), 0.0164, 1412)))

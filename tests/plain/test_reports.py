@@ -54,6 +54,16 @@ def test_what_was_not_computed_is_listed_with_the_reason(page):
     assert "p_conversion is NULL: no calibrated model scored." in words(page)
 
 
+def test_what_the_lists_would_have_earned_stands_beside_what_was_earned(page):
+    text = words(page)
+    assert "As it was what was earned at the same positions 2.13 % 1.95 to 2.31 %" in text
+    assert "Doubly robust the direct method, its errors corrected by IPS 2.41 %" in text
+    assert "Effective sample impressions that the weights leave 413" in text
+    rows = evaluations()
+    without = words(render_report(reported_day(evaluations=rows[~rows["metric"].str.startswith("off_policy")])))
+    assert "The log has no propensities." in without
+
+
 def test_the_same_data_gives_the_same_bytes(page):
     assert render_report(reported_day()) == page
 
