@@ -16,7 +16,7 @@ from llmrec_spark.daily_evaluation import Evaluation
 from llmrec_spark.evaluation_tables import EVALUATIONS, RELIABILITY
 from llmrec_spark.report_examples import examples_in_words
 from llmrec_spark.report_words import check_label
-from llmrec_spark.reports import ReportData, render_report
+from llmrec_spark.reports import ReportData, render_editions, render_report
 from llmrec_spark.storage import Storage, absolute
 from llmrec_spark.tables import RECOMMENDATIONS
 
@@ -34,13 +34,13 @@ def write_report(storage: Storage, config: Config, evaluated: Evaluation, rows: 
     machine, and there is none.
     """
     data = report_data(storage, evaluated, rows)
-    page, root = render_report(data), config.tables.root
+    root = config.tables.root
     if root is None or "://" in root:
-        return page, None
+        return render_report(data), None
+    page, with_examples = render_editions(replace(data, examples=examples_in_words(storage, config, evaluated)))
     file = Path(absolute(root)) / "reports" / f"{evaluated.run_date}_{evaluated.run.run_id}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with_examples = replace(data, examples=examples_in_words(storage, config, evaluated))
-    file.write_text(render_report(with_examples), encoding="utf-8")
+    file.write_text(with_examples, encoding="utf-8")
     return page, str(file)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from llmrec_spark.report_headlines import Values, day_before, headlines, in_short, values_of
+from llmrec_spark.report_headlines import day_before, headlines, in_short, values_of
 from llmrec_spark.report_parts import Section
 from llmrec_spark.report_quality import (
     MARKS,
@@ -60,6 +60,16 @@ class ReportData:
 
 def render_report(data: ReportData) -> str:
     """The page as text. The same data gives the same bytes."""
+    return _page(data, [*_sections(data), *_examples(data)])
+
+
+def render_editions(data: ReportData) -> tuple[str, str]:
+    """The page without its examples, and with them: drawn once."""
+    sections = _sections(data)
+    return _page(data, sections), _page(data, [*sections, *_examples(data)])
+
+
+def _page(data: ReportData, sections: Sequence[Section]) -> str:
     values = values_of(data.evaluations)
     compared, before = day_before(data.previous, data.run_date)
     cards = headlines(values, before, currency=data.currency)
@@ -73,12 +83,18 @@ def render_report(data: ReportData) -> str:
         in_short=in_short(cards, alerts, [what for what, _ in data.not_computed]),
         cards=cards,
         marks=MARKS,
-        sections=_sections(data, values, before),
+        sections=sections,
     )
 
 
-def _sections(data: ReportData, values: Values, before: Values) -> list[Section]:
-    """Every section in the order of the page; an empty one says why."""
+def _examples(data: ReportData) -> list[Section]:
+    return examples_section(data.examples, empty="No list has both clicked and unclicked ads.")
+
+
+def _sections(data: ReportData) -> list[Section]:
+    """Every section but the examples, in the order of the page; an empty one says why."""
+    values = values_of(data.evaluations)
+    _, before = day_before(data.previous, data.run_date)
 
     def empty(otherwise: str, *words: str) -> str:
         for what, why in data.not_computed:
@@ -98,5 +114,4 @@ def _sections(data: ReportData, values: Values, before: Values) -> list[Section]
         drift_section(data.drift, empty=empty("No drift was checked.", "drift")),
         scores_section(data.scores, empty=empty("No sample of scores was kept.", "distribution")),
         cost_section(data.seconds, empty=empty("The run recorded no times.", "stage")),
-        *examples_section(data.examples, empty=empty("No list has both clicked and unclicked ads.", "example")),
     ]

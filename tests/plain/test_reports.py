@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from llmrec_spark.report_words import check_label
-from llmrec_spark.reports import render_report
+from llmrec_spark.reports import render_editions, render_report
 from tests.reported_day import USER, evaluations, examples, nothing_known, reported_day
 
 
@@ -70,7 +70,9 @@ def test_the_same_data_gives_the_same_bytes(page):
 
 def test_no_user_is_in_a_report_without_examples(page):
     assert USER not in page
-    assert USER in render_report(reported_day(examples=examples()))
+    without, with_examples = render_editions(reported_day(examples=examples()))
+    assert without == page
+    assert USER in with_examples
 
 
 def test_text_of_ads_is_escaped():
