@@ -119,7 +119,7 @@ def top_candidates(lists: DataFrame, candidates: DataFrame, ads: DataFrame, *, k
 def variety_sums(
     tops: DataFrame, ads: DataFrame, met: DataFrame, judged: DataFrame, slices: DataFrame, *, vectors: str
 ) -> DataFrame:
-    """user_id, slice, scorer, sums: VARIETY_METRICS of the user's list, then 1 where there is one and else 0.
+    """user_id, slices, scorer, sums: VARIETY_METRICS of the user's list, then 1 where there is one and else 0.
 
     tops     user_id, scorer, ad_id, expected
     ads      ad_id (unique), place in the shared folder `vectors`, information
@@ -160,7 +160,7 @@ def variety_sums(
         "user_id", "scorer", "slices", *[F.col(f"list.{name}").alias(name) for name in names]
     )
     schema = "user_id string, scorer string, slices array<string>, sums array<double>"
-    return laid_out.mapInArrow(judge, schema).select("user_id", F.explode("slices").alias("slice"), "scorer", "sums")
+    return laid_out.mapInArrow(judge, schema)
 
 
 def common_sums(
@@ -188,8 +188,8 @@ def common_sums(
     return (
         slices.join(repeated, on="user_id", how="left")
         .crossJoin(F.broadcast(length))
-        .select("user_id", F.explode("slices").alias("slice"), F.explode(F.array(*each)).alias("one"))
-        .select("user_id", "slice", "one.scorer", "one.sums")
+        .select("user_id", "slices", F.explode(F.array(*each)).alias("one"))
+        .select("user_id", "one.scorer", "slices", "one.sums")
     )
 
 

@@ -201,6 +201,7 @@ def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clic
     workspace, _ = sample
     shown = outputs(workspace, "evaluation")
     assert sum("image/png" in one for one in shown) == 3
-    words = "\n".join(one.get("text/markdown") or one.get("text/plain", "") for one in shown)
-    assert re.search(r"^ndcg( +-?0\.\d{3} \[-?0\.\d{3}, -?0\.\d{3}\]){3}$", words, re.M)
-    assert re.search(r"^- `language=zh`, nDCG: .+, -?0\.\d{3} \[", words, re.M)
+    words = "\n".join(one.get("text/markdown") or one.get("text/html", "") for one in shown)
+    number = r"-?0\.\d{3}"
+    assert re.search(rf"<th>ndcg</th>\s*(<td>{number} \[{number}, {number}\]</td>\s*){{3}}</tr>", words)
+    assert re.search(rf"^- `language=zh`, nDCG: .+, {number} \[{number}, {number}\]$", words, re.M)
