@@ -76,12 +76,17 @@ def variety_rows(
     live = pd.Index(figures["ad_id"])
     found = found.unionByName(list_exposures.exposure_intervals(listed, groups, resampling, live=live))
     if common:
-        lengths = pd.DataFrame(tops.where("scorer = 'score'").groupBy("user_id").count().toPandas())["count"].to_numpy()
-        expected = list_exposures.expected_exposures(lengths, groups, figures)
+        expected = list_exposures.expected_exposures(_lengths(tops), groups, figures)
         found = found.unionByName(storage.spark.createDataFrame(expected))
     no_number = F.lit(None).cast("double")
     ends = {name: F.nanvl(name, no_number) for name in ("low", "high")}
     return found.withColumns({**ends, "k": F.lit(of.k)})
+
+
+def _lengths(tops: DataFrame) -> pd.DataFrame:
+    """length, lists: how many of the run's lists have it; as many rows as there are lengths."""
+    of_users = tops.where("scorer = 'score'").groupBy("user_id").agg(F.count("*").alias("length"))
+    return pd.DataFrame(of_users.groupBy("length").agg(F.count("*").alias("lists")).orderBy("length").toPandas())
 
 
 def _groups(config: Config, ads: DataFrame) -> pd.DataFrame:

@@ -76,23 +76,25 @@ def exposure_intervals(tops: DataFrame, groups: pd.DataFrame, resampling: Resamp
     return found.withColumns({name: F.nanvl(name, no_number) for name in ("value", "low", "high")})
 
 
-def expected_exposures(lengths: np.ndarray, groups: pd.DataFrame, ads: pd.DataFrame) -> pd.DataFrame:
+def expected_exposures(lengths: pd.DataFrame, groups: pd.DataFrame, ads: pd.DataFrame) -> pd.DataFrame:
     """The same columns without an interval: one list of popular ads for everybody, and the expectation at random.
 
-    lengths  (L,) of the lists; ads: ad_id, is_popular of the live ads, unique
+    lengths  length, lists: how many lists have it; ads: ad_id, is_popular of the live ads, unique
     """
+    length, lists = lengths["length"].to_numpy(), lengths["lists"].to_numpy()
+    places, popular_places = int(length @ lists), int(ads["is_popular"].sum() * lists.sum())
     live, popular = len(ads), int(ads["is_popular"].sum())
     shares = groups.merge(ads, on="ad_id").groupby("slice")["is_popular"].agg(["sum", "count"])
     with np.errstate(divide="ignore"):
-        missed = np.exp(np.log1p(-np.minimum(lengths, live) / live).sum())
+        missed = np.exp(np.log1p(-np.minimum(length, live) / live) @ lists)
     rows = [
-        ("all", "popularity", "coverage", popular / live, popular * len(lengths)),
-        ("all", "random", "coverage", 1.0 - missed, int(lengths.sum())),
-        ("all", "popularity", "gini", gini(ads["is_popular"].to_numpy()), popular * len(lengths)),
-        ("all", "random", "gini", random_gini(lengths, live), int(lengths.sum())),
+        ("all", "popularity", "coverage", popular / live, popular_places),
+        ("all", "random", "coverage", 1.0 - missed, places),
+        ("all", "popularity", "gini", gini(ads["is_popular"].to_numpy()), popular_places),
+        ("all", "random", "gini", random_gini(length, lists, live), places),
     ]
     for name, row in shares.iterrows():
-        rows.append((str(name), "popularity", "exposure_share", row["sum"] / popular, popular * len(lengths)))
-        rows.append((str(name), "random", "exposure_share", row["count"] / live, int(lengths.sum())))
+        rows.append((str(name), "popularity", "exposure_share", row["sum"] / popular, popular_places))
+        rows.append((str(name), "random", "exposure_share", row["count"] / live, places))
     found = pd.DataFrame(rows, columns=["slice", "scorer", "metric", "value", "n"])
     return found.assign(value=[float(f"{one:.9g}") for one in found["value"]], low=np.nan, high=np.nan)

@@ -155,15 +155,15 @@ def gini(exposure: np.ndarray) -> float:
     return float((2.0 * np.arange(1, n + 1) - n - 1.0) @ amounts / (n * total))
 
 
-def random_gini(sizes: np.ndarray, ads: int) -> float:
-    """The expected Gini of the exposures of `ads` ads where each list holds so many of them, (L,), drawn at random.
+def random_gini(sizes: np.ndarray, lists: np.ndarray, ads: int) -> float:
+    """The expected Gini of the exposures of `ads` ads where lists of each size (S,), so many (S,), hold random ones.
 
     Of two ads, a list of m has the one and not the other with probability q = 2 m (n - m) / (n (n - 1)), either way
     round, so their exposures differ by a walk of steps -1, 0, 1. The mean distance of a walk is the integral of
     1 - prod(1 - 2q / (1 + y^2)) over y > 0, divided by pi: its characteristic function is prod(1 - q + q cos t), and
     y = cot(t / 2). NaN without any exposure.
     """
-    lengths, lists = np.unique(np.minimum(sizes, ads), return_counts=True)
+    lengths = np.minimum(sizes, ads)
     total = float(lengths @ lists)
     if not total:
         return float("nan")

@@ -26,7 +26,6 @@ from llmrec_spark.report_words import (
 MARKS = {"better": "✓", "worse": "✗", "open": "≈", "unknown": UNKNOWN}
 PLACES = {"position": "shown at this place", "rank": "ranked here by this run"}
 MOST_SLICES = 12  # of one kind in a plot; the table has all
-QUANTILES = (5, 50, 95)
 VARIETY_BASELINES = ("popularity", "random")
 
 

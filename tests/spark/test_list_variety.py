@@ -180,7 +180,7 @@ def test_without_a_list_nothing_is_said_of_places(spark):
 def test_random_and_popular_lists_have_what_is_expected_of_them():
     ads = pd.DataFrame({"ad_id": ["a", "b", "c", "d"], "is_popular": [True, False, False, False]})
     groups = pd.DataFrame({"slice": ["x=1", "x=1", "x=2"], "ad_id": ["a", "b", "c"]})
-    rows = expected_exposures(np.array([1, 1]), groups, ads)
+    rows = expected_exposures(pd.DataFrame({"length": [1], "lists": [2]}), groups, ads)
     found = rows.set_index(["slice", "scorer", "metric"])["value"].to_dict()
     assert found == {
         ("all", "popularity", "coverage"): 0.25,
