@@ -32,7 +32,7 @@ install: .venv/.jars ## install everything into .venv (several GB: torch), once
 	@touch $@
 
 .venv/.jars: .venv/.installed conf/spark-defaults.conf
-	@$(SUBMIT) jobs/score_daily.py --help $(QUIET) >/dev/null  # spark-submit fetches what spark-defaults.conf names
+	@$(SUBMIT) --conf "spark.driver.defaultJavaOptions=-XX:ArchiveClassesAtExit=.venv/spark.jsa -Xlog:disable" jobs/archive_classes.py $(QUIET) >/dev/null
 	@touch $@
 
 sample: .venv/.jars
@@ -47,7 +47,7 @@ score: sample ## load the sample, register the embedded model, publish 2026-03-0
 
 ranklens: .venv/.jars ## make ranklens FROM=folder: load RankLens, score its last lists, print nDCG and AUC
 	@test -n "$(FROM)" || { echo "Give the folder of RankLens: make ranklens FROM=../shared/data/ranklens"; exit 2; }
-	@$(SUBMIT) jobs/load_ranklens.py --config conf/ranklens.yaml --from $(FROM) $(QUIET)
+	@$(SUBMIT) jobs/load_ranklens.py --config conf/ranklens.yaml --from "$(FROM)" $(QUIET)
 	@test -e local/ranklens/.registered || { $(SUBMIT) jobs/register_model.py --config conf/ranklens.yaml $(QUIET); touch local/ranklens/.registered; }
 	@$(SUBMIT) jobs/score_daily.py --config conf/ranklens.yaml --date 2021-11-21 --force $(QUIET)
 	@$(SUBMIT) jobs/evaluate_daily.py --config conf/ranklens.yaml --date 2021-11-21 $(QUIET)

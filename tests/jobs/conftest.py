@@ -11,6 +11,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,9 @@ class Workspace:
         )
 
 
+INTERPRETED_CONFS = [part for key, value in INTERPRETED.items() for part in ("--conf", f"{key}={value}")]
+
+
 def submission(job: str, *arguments: str, conf: dict[str, str] | None = None) -> list[str]:
     """The command that runs jobs/<job>.py."""
     confs = [part for key, value in (conf or {}).items() for part in ("--conf", f"{key}={value}")]
@@ -93,14 +97,19 @@ def golden_rows(name: str) -> list[dict]:
 
 
 def write_golden(spark, folder: Path, *, shuffled: bool = False) -> None:
-    """The golden events and ads as Delta tables; `shuffled`: rows in another order, files, and every event twice."""
+    """The golden events and ads as Delta tables.
+
+    `shuffled`: rows in another order and in other files, every event twice, and all of them again after the day.
+    """
     from pyspark.sql import functions as F
 
     events = spark.createDataFrame(golden_rows("events.jsonl"), EVENTS.replace("event_ts timestamp", "event_ts string"))
     events = events.withColumn("event_ts", F.to_timestamp("event_ts"))
     ads = spark.createDataFrame(golden_rows("ads.jsonl"), ADS)
     if shuffled:
-        events, ads = events.union(events).orderBy(F.rand(7)).repartition(3), ads.orderBy(F.rand(7)).repartition(2)
+        after = {"event_id": F.concat(F.lit("later-"), "event_id"), "event_ts": F.col("event_ts") + timedelta(days=60)}
+        events = events.union(events).union(events.withColumns(after))
+        events, ads = events.orderBy(F.rand(7)).repartition(3), ads.orderBy(F.rand(7)).repartition(2)
     for name, rows in (("events", events), ("ads", ads)):
         rows.write.format("delta").mode("overwrite").save(str(folder / "local" / "golden" / name))
 

@@ -123,18 +123,25 @@ def test_a_day_is_judged_by_what_happened(spark, answered):
     assert not [metric for _, metric, _ in found if metric.startswith("off_policy")]
 
 
-def test_judged_again_the_rows_are_the_same_and_a_longer_log_adds_rows(spark, answered):
+def test_a_longer_log_adds_rows_and_a_shadow_run_is_judged_beside_the_published_one(spark, answered, model_folder):
     folder, conf = answered
     before = evaluations(spark, folder)
-    assert job("evaluate_daily", "--config", conf, *DAY)[0] == 0
-    assert evaluations(spark, folder) == before
+    shadow_run = ("--model", model_folder, "--shadow", "--set", "match.beta=0")
+    code, said = job("score_daily", "--config", conf, *DAY, *shadow_run)
+    assert code == 0, said
+    [shadow] = own(spark, folder, "runs").where("status = 'shadow'").collect()
     append(folder, answers(spark, folder, clicked_rank=1, hour=20, propensity=0.5))  # again in the evening
-    code, said = job("evaluate_daily", "--config", conf, *DAY)
+    code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", shadow.run_id)
     assert code == 0, said
     later = evaluations(spark, folder)
     assert {key: len(rows) for key, rows in before.items()} == dict.fromkeys(before, 1)
     assert all(later[key][0] == rows[0] for key, rows in before.items())
     assert [row.value for row in later["shown", "ctr", "position=1"]] == [0.0, 0.5]
+    assert f"score - {shadow.run_id}" in said
+    code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", "0123456789abcdef")
+    assert code == 65
+    assert "is no run of 2026-03-01; there are" in said
+    assert f"{shadow.run_id} (shadow)" in said
 
 
 def test_a_ranking_is_not_valued_by_a_log_of_which_half_has_propensities(spark, answered):
@@ -147,44 +154,16 @@ def test_a_ranking_is_not_valued_by_a_log_of_which_half_has_propensities(spark, 
     assert "impressions have no propensity in (0, 1] or no position" in report.read_text(encoding="utf-8")
 
 
-def test_a_shadow_run_is_judged_beside_the_published_one(spark, answered, model_folder):
-    folder, conf = answered
-    model = ("--model", model_folder)
-    code, said = job("score_daily", "--config", conf, *DAY, *model, "--shadow", "--set", "match.beta=0")
-    assert code == 0, said
-    [shadow] = own(spark, folder, "runs").where("status = 'shadow'").collect()
-    code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", shadow.run_id)
-    assert code == 0, said
-    assert f"score - {shadow.run_id}" in said
-    code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", "0123456789abcdef")
-    assert code == 65
-    assert "is no run of 2026-03-01; there are" in said
-    assert f"{shadow.run_id} (shadow)" in said
-
-
-def test_events_of_the_next_day_change_no_score_and_nothing_but_how_far_the_log_reached(spark, answered, model_folder):
-    folder, conf = answered
-    before = {key: rows[-1].asDict() for key, rows in evaluations(spark, folder).items()}
+@pytest.fixture(scope="module")
+def judged_before(spark, answered):
+    """The newest rows of day 1, and its published lists, before the log had the next days."""
+    folder, _ = answered
     published = own(spark, folder, "recommendations").drop("run_id").orderBy("user_id", "rank").collect()
-    [event] = own_events(spark, folder).where("event_type = 'click'").limit(1).collect()
-    next_day = event.asDict() | {"event_ts": at("2026-03-03 09:00"), "request_id": "r-next", "run_id": None}
-    rows = [next_day | {"event_id": f"next-{kind}", "event_type": kind} for kind in ("impression", "click")]
-    schema = own_events(spark, folder).schema
-    append(folder, spark.createDataFrame([tuple(row[name] for name in schema.names) for row in rows], schema))
-    assert job("evaluate_daily", "--config", conf, *DAY)[0] == 0
-    after = {key: rows[-1].asDict() for key, rows in evaluations(spark, folder).items()}
-    again = {key for key, row in after.items() if row.pop("evaluated_through").day == 3}  # without the shadow run
-    assert len(again) > 300
-    assert {key: after[key] | {"evaluated_through": before[key]["evaluated_through"]} for key in again} == {
-        key: before[key] for key in again
-    }
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--force")
-    assert code == 0, said
-    assert own(spark, folder, "recommendations").drop("run_id").orderBy("user_id", "rank").collect() == published
+    return {key: rows[-1].asDict() for key, rows in evaluations(spark, folder).items()}, published
 
 
 def test_what_moved_since_the_day_before_is_written_and_told_and_fails_the_job_only_where_asked(
-    spark, answered, model_folder
+    spark, answered, judged_before, model_folder
 ):
     folder, conf = answered
     code, said = job("score_daily", "--config", conf, "--date", "2026-03-02", "--model", model_folder)
@@ -219,11 +198,30 @@ def test_what_moved_since_the_day_before_is_written_and_told_and_fails_the_job_o
     assert "Rows: events, click" in report.read_text(encoding="utf-8")
 
     profile = sorted(own(spark, folder, "score_profiles").collect())
+    judged = evaluations(spark, folder)
     code, said = job("evaluate_daily", "--config", conf, "--date", "2026-03-02", *narrow)
     assert code == 0, said
     assert f"ALERT {alerts[0].name} " in said
     assert own(spark, folder, "alerts").orderBy("name").collect() == alerts
     assert sorted(own(spark, folder, "score_profiles").collect()) == profile
+    assert evaluations(spark, folder) == judged
+
+
+def test_events_of_the_next_days_changed_nothing_of_a_day_but_how_far_the_log_reached(spark, answered, judged_before):
+    """The test before evaluated it again."""
+    folder, _ = answered
+    before, published = judged_before
+    of_day = own(spark, folder, "evaluations").where("run_date = '2026-03-01'").orderBy("evaluated_through").collect()
+    after = {(row.scorer, row.metric, row["slice"]): row.asDict() for row in of_day}
+    through = {key: row.pop("evaluated_through") for key, row in after.items()}
+    bought = {"conversions", "cvr", "revenue", "roi"}  # what was bought the day after belongs to its own last click
+    again = {key for key in after if through[key].day == 3 and key[1] not in bought}  # without the shadow run
+    assert len(again) > 300
+    assert {key: after[key] | {"evaluated_through": before[key]["evaluated_through"]} for key in again} == {
+        key: before[key] for key in again
+    }
+    still = own(spark, folder, "recommendations").where("run_date = '2026-03-01'").drop("run_id")
+    assert still.orderBy("user_id", "rank").collect() == published
 
 
 def job_model(spark, folder):
