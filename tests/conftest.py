@@ -26,6 +26,7 @@ LONGEST = (
     "test_make_ranklens.py",
     "test_golden_day.py",
     "test_flags.py",
+    "test_sample_days.py",
     "test_bad_input.py",
 )  # minutes of jobs
 

@@ -114,6 +114,27 @@ def write_golden(spark, folder: Path, *, shuffled: bool = False) -> None:
         rows.write.format("delta").mode("overwrite").save(str(folder / "local" / "golden" / name))
 
 
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A workspace of this file in which `make score` has run, and what it printed: it runs once for all files."""
+    first, said = shared_folder(tmp_path_factory) / "sample", shared_folder(tmp_path_factory) / "sample.txt"
+    with FileLock(first.with_suffix(".lock")):
+        if not said.exists():
+            first.mkdir()
+            done = Workspace(first).run(["make", "score"])
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            said.write_text(done.stdout, encoding="utf-8")
+    workspace = Workspace(tmp_path_factory.mktemp("sample"))
+    shutil.copytree(first / "local", workspace.folder / "local")
+    return workspace, said.read_text(encoding="utf-8")
+
+
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all processes of this run of the tests have."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
 def golden(spark, tmp_path_factory) -> Workspace:
     """A workspace with the golden tables and a registered multilingual model."""
@@ -145,8 +166,7 @@ def empty_registry(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(spark, tables, tmp_path_factory):
     """A MiniLM model of the golden ads, as a folder; of several test processes the first one makes it."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = shared_folder(tmp_path_factory)
     folder = shared / "minilm"
     with FileLock(shared / "minilm.lock"):
         if not folder.exists():
