@@ -30,9 +30,9 @@ def promote_model(
     lines = gate_lines(gates) if gates else ["no gate was judged"]
     of, champion = contest.challenger, contest.champion
     if comparison is not None and champion is not None:
-        say(f"{of.name}: version {of.number} to replace version {champion.number}, on the clicks of")
-        say(f"{comparison.run_date} through {comparison.through:%F %R} UTC: runs {comparison.challenger_run} and")
-        say(f"{comparison.champion_run}\n")
+        beside = f"beside the champion, version {champion.number} (run {comparison.champion_run})"
+        say(f"{of.name} version {of.number} (run {comparison.challenger_run}) {beside}")
+        say(f"on the clicks of {comparison.run_date}, log through {comparison.through:%F %R} UTC\n")
     for line in lines:
         say(line)
     failed = failures(gates, require_all=config.promotion.require_all)
