@@ -11,6 +11,7 @@ from llmrec_spark.evaluated_log import EvaluatedLog
 from llmrec_spark.sampled_negatives import draw_ranges
 from llmrec_spark.training_config import TrainingConfig
 from llmrec_spark.training_data import LogBefore, training_day
+from llmrec_spark.training_examples import shown_ads
 from llmrec_spark.training_splits import with_folds
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 from tests.conftest import at, session_time_zone
@@ -32,12 +33,12 @@ def config_of(*, impressions=("impression",), **training):
     )
 
 
-def day_of(spark, rows, config, *, day=TRAIN_DAY, until=DAY, ads="abcdef", partitions=1):
+def day_of(spark, rows, config, *, day=TRAIN_DAY, ads="abcdef", partitions=1):
     """training_histories and training_examples of a day."""
     events = events_of(spark, *rows).repartition(partitions)
     known = EvaluatedLog(events, None, ads_of(spark, *[{"ad_id": ad_id} for ad_id in ads]))
     before_cut = LogBefore(known, config, config.training.cut(DAY))
-    return training_day(known, before_cut, day=day, as_of=DAY, until=until)
+    return training_day(known, before_cut, day=day, as_of=DAY, until=DAY)
 
 
 def examples_of(*arguments, **more):
@@ -190,12 +191,15 @@ def test_counts_are_those_of_the_window_before_the_day(known_before):
 
 
 def test_labels_are_of_the_events_before_a_given_day_and_unknown_while_windows_are_open(spark, known_before):
-    early = examples_of(spark, LOG, config_of(), until=VALIDATION_DAY)
-    labels = [
-        {name: (row.clicked, row.converted) for name, row in found.items() if row.user_id == "open"}
-        for found in (early, known_before[1])
-    ]
-    assert labels == [{"o1": (False, False), "o2": (True, None)}, {"o1": (True, False), "o2": (True, True)}]
+    config = config_of()
+    log = events_of(spark, *[row for row in LOG if row["user_id"] == "open"])
+    early = shown_ads(log, day=TRAIN_DAY, until=VALIDATION_DAY, types=config.events, training=config.training)
+    assert {row.ad_id: (row.clicked, row.converted) for row in early.collect()} == {
+        "o1": (False, False),
+        "o2": (True, None),
+    }
+    later = {name: (row.clicked, row.converted) for name, row in known_before[1].items() if row.user_id == "open"}
+    assert later == {"o1": (True, False), "o2": (True, True)}
 
 
 REQUESTS = [
