@@ -111,4 +111,12 @@ model/: torch and numpy, no Spark, no MLflow
     reasons             the parts of a score
     lists               the final lists of a batch of users
     single_pairs        the match of pairs given as text
+    losses              what training makes small
+    pair_kernels        how alike two items are, in several ways
+    item_effect         what pulls people to an item whoever they are
+    item_prior          what is expected of one nobody has met
+    taste_gp            a history -> a signed weight per behaviour, in closed form
+    pair_features       what a ranker reads of a user and an ad
+    linear_ranker       these -> a score whose parts add up
+    tree_ranker         LambdaMART on them, and the mean of several scores
 """
