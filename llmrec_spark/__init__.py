@@ -2,7 +2,8 @@
 
 Ground: no Spark, no torch
     errors              what a user can mend, each with the exit code of a job
-    config              what a YAML file of conf/ may say
+    network_config      what a YAML file of conf/ may say of the network that ranks, and of its training
+    config              what it may say of all else
     config_files        such a file, read, and what is wrong in it
     tables              every table: columns, types, keys, comments
     evaluation_tables   those of an evaluated day
@@ -96,4 +97,10 @@ model/: torch and numpy, no Spark, no MLflow
     reasons             the parts of a score
     lists               the final lists of a batch of users
     single_pairs        the match of pairs given as text
+    network_batches     lists, histories and ads as tensors; what reads examples for a network
+    behaviour_networks  a history -> tokens, by LSTM, Transformer or text; target attention
+    heads               a vector per ad -> p_click and p_conversion
+    network_losses      what training makes small
+    ranking_network     lists and histories -> log-odds
+    network_attribution  what each behaviour adds to a network's log-odds
 """
