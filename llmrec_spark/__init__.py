@@ -98,9 +98,15 @@ model/: torch and numpy, no Spark, no MLflow
     lists               the final lists of a batch of users
     single_pairs        the match of pairs given as text
     network_batches     lists, histories and ads as tensors; what reads examples for a network
+    history_augmentation  histories cropped, masked, reordered
     behaviour_networks  a history -> tokens, by LSTM, Transformer or text; target attention
     heads               a vector per ad -> p_click and p_conversion
     network_losses      what training makes small
     ranking_network     lists and histories -> log-odds
+    pretraining         what histories teach without a label
+    training_checkpoint  where a training was
+    training_steps      the gradient of one step
+    training_loop       epochs of steps, whatever kills them
+    training            a network trained
     network_attribution  what each behaviour adds to a network's log-odds
 """
