@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -94,14 +93,17 @@ def test_same_seed_same_weights():
     assert same(weights(trained(EVERYTHING)), weights(trained(EVERYTHING)))
 
 
-@pytest.mark.parametrize("killed_at", range(10))
-def test_a_killed_and_resumed_training_ends_as_an_uninterrupted_one(killed_at, tmp_path):
-    """Of 3 steps an epoch, one epoch is pre-training and two are training."""
+@pytest.fixture(scope="module")
+def whole():
+    """A training that nothing interrupts: 3 steps of pre-training, then two epochs of 3 steps."""
+    return trained(EVERYTHING, validate=goodness)
+
+
+@pytest.mark.parametrize("killed_at", range(9))
+def test_a_killed_and_resumed_training_ends_as_an_uninterrupted_one(killed_at, whole, tmp_path):
     changes = EVERYTHING | {"checkpoint_steps": 2}
-    whole = trained(changes, validate=goodness)
-    if killed_at < 9:
-        with pytest.raises(KeyboardInterrupt):
-            trained(changes, validate=goodness, folder=tmp_path, breaks_at=killed_at)
+    with pytest.raises(KeyboardInterrupt):
+        trained(changes, validate=goodness, folder=tmp_path, breaks_at=killed_at)
     resumed = trained(changes, validate=goodness, folder=tmp_path)
     assert same(weights(resumed), weights(whole))
     assert resumed.losses == whole.losses
@@ -143,13 +145,46 @@ def test_each_switch_changes_the_weights(switch):
     assert not same(weights(trained(SWITCHES[switch])), weights(trained({})))
 
 
-@pytest.mark.parametrize("switch", ["weight_decay", "warmup", "clipping", "adversarial", "crop", "reorder"])
-def test_a_switch_changes_no_loss_before_the_first_step_but_by_what_it_reads(switch):
-    """The loss of a first step is that of the first weights: only what varies the histories may change it."""
-    batch = lists(4)
-    one_step = partial(trained, batch=batch, dropout=0.0)
-    before, after = one_step({"epochs": 1}).losses, one_step({"epochs": 1, **SWITCHES[switch]}).losses
-    assert after == pytest.approx(before)  # a new network gives the offsets, whatever the history
+SHORT = lists(10).rows(torch.arange(1, 10))  # everyone's history is one behaviour: nothing to crop or reorder
+SHORT = replace(SHORT, behaviours=SHORT.behaviours.kept(torch.arange(5) < 1))
+
+
+@pytest.mark.parametrize("changes", [{"crop": 0.5}, {"reorder": 1.0}])
+def test_a_switch_that_finds_nothing_to_vary_changes_no_bit(changes):
+    assert same(weights(trained({"augmentation": changes}, batch=SHORT)), weights(trained({}, batch=SHORT)))
+
+
+def test_varied_behaviours_change_no_bit_of_a_network_that_reads_texts():
+    changes = {"augmentation": {"crop": 0.5, "mask": 0.5, "reorder": 1.0}}
+    assert same(weights(trained(changes, name="text")), weights(trained({}, name="text")))
+
+
+def test_the_list_share_matters_only_with_a_list_loss():
+    assert same(weights(trained({"list_share": 3.0}, list_loss=None)), weights(trained({}, list_loss=None)))
+
+
+def test_a_norm_that_is_never_reached_clips_nothing():
+    assert same(weights(trained({"clip_norm": 1e6})), weights(trained({"clip_norm": None})))
+
+
+def test_weight_decay_shrinks_matrices_and_nothing_else():
+    one_step = {"epochs": 1, "learning_rate": 0.1, "warmup_share": 0.0}
+    batch, first = lists(4), tiny_network(dropout=0.3).state_dict()
+    with_decay = weights(trained({**one_step, "weight_decay": 0.5}, batch=batch))
+    for name, value in weights(trained({**one_step, "weight_decay": 0.0}, batch=batch)).items():
+        shrunk = value - 0.1 * 0.5 * first[name] if value.ndim > 1 else value
+        assert torch.allclose(with_decay[name], shrunk, atol=1e-6), name
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer", "text"])
+def test_mixed_precision_trains_nearly_the_same(name):
+    changes = {"epochs": 4, "learning_rate": 0.02}
+    found, exact = (
+        trained({**changes, "mixed_precision": True}, name=name, dropout=0.0),
+        trained(changes, name=name, dropout=0.0),
+    )
+    assert found.losses == pytest.approx(exact.losses, rel=0.05)
+    assert all(value.dtype == torch.float32 for value in weights(found).values())
 
 
 def test_the_first_weights_and_the_callers_random_numbers_are_left_alone():
