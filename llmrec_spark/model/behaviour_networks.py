@@ -17,6 +17,7 @@ from llmrec_spark.network_config import NetworkConfig
 
 GAP_BUCKETS = 24  # of time between two behaviours, each twice as long as the one before: hours to centuries
 START_BUCKET = GAP_BUCKETS  # the start token has no time
+SMALL = 0.02  # first size of what is added to an ad's vector: at first a token is nearly the ad itself
 TEXT_ROLES = 2  # the clicks as one text, the skips as another
 PRIOR_BEHAVIOURS = 10.0  # in the mean over a history: a short one says less
 
@@ -35,13 +36,23 @@ def masked_softmax(logits: Tensor, present: Tensor) -> Tensor:
     return weights
 
 
+class UnitProjection(nn.Linear):
+    """Unit vectors of width D -> width W; they are stretched so that an entry is about 1, as AdamW's steps expect."""
+
+    def __init__(self, text_width: int, width: int) -> None:
+        super().__init__(text_width, width, bias=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(..., D) -> (..., W)."""
+        return super().forward(vectors * self.in_features**0.5)
+
+
 class AdNetwork(nn.Module):
     """The fields of an ad -> one vector: global attention, whoever looks."""
 
     def __init__(self, config: NetworkConfig, text_width: int, fields: int, numbers: int) -> None:
         super().__init__()
-        self.project = nn.Linear(text_width, config.width, bias=False)
-        nn.init.normal_(self.project.weight)  # unit vectors come out with entries near N(0, 1)
+        self.project = UnitProjection(text_width, config.width)
         self.field = nn.Parameter(torch.zeros(fields, config.width))
         self.focus = nn.Linear(config.width, 1)
         self.textless = nn.Parameter(torch.zeros(config.width))
@@ -68,6 +79,7 @@ class BehaviourTokens(nn.Module):
         self.value = nn.Linear(2, config.width, bias=False)  # residual, log(1 + age in days)
         self.hidden = nn.Parameter(torch.zeros(config.width))
         self.norm = nn.LayerNorm(config.width)
+        nn.init.normal_(self.kind.weight, std=SMALL)
 
     def forward(self, ads: Tensor, behaviours: Behaviours) -> Encoded:
         """ads (B, T, W) -> tokens of S = 1 + T, each by itself."""
@@ -122,6 +134,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.position = nn.Embedding(config.max_behaviours + 1, config.width)
         self.gap = nn.Embedding(GAP_BUCKETS + 1, config.heads)
+        nn.init.normal_(self.position.weight, std=SMALL)
         nn.init.zeros_(self.gap.weight)
         self.blocks = nn.ModuleList(AttentionBlock(config) for _ in range(config.layers))
 
@@ -167,8 +180,7 @@ class TextEncoder(nn.Module):
     def __init__(self, config: NetworkConfig, text_width: int) -> None:
         super().__init__()
         self.start = nn.Parameter(torch.zeros(config.width))
-        self.project = nn.Linear(text_width, config.width, bias=False)
-        nn.init.normal_(self.project.weight)
+        self.project = UnitProjection(text_width, config.width)
         self.role = nn.Parameter(torch.zeros(TEXT_ROLES, config.width))
         self.norm = nn.LayerNorm(config.width)
 
@@ -195,11 +207,14 @@ class TargetAttention(nn.Module):
         self.heads = config.heads
         self.query = nn.Linear(config.width, config.width, bias=False)
         self.key = nn.Linear(config.width, config.width, bias=False)
+        self.key.load_state_dict(self.query.state_dict())  # at first, what is near in the space of ads
         self.value = nn.Linear(config.width, config.width)
-        self.width = config.width + 6 * config.heads  # of what comes out
 
-    def forward(self, candidates: Tensor, encoded: Encoded) -> Tensor:
-        """candidates (B, K, W) -> (B, K, W + 6 H): H heads; softmax-weighted tokens and signals, and mean signals."""
+    def forward(self, candidates: Tensor, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """candidates (B, K, W) -> softmax-weighted tokens (B, K, W) and signals (B, K, 6 H), H heads.
+
+        Signals of each head: residual, clicked, skipped, weighted by softmax; then the three summed by similarity.
+        """
         q, k, v = (
             linear(x).unflatten(-1, (self.heads, -1))  # (B, K or S, H, W/H)
             for linear, x in ((self.query, candidates), (self.key, encoded.tokens), (self.value, encoded.tokens))
@@ -213,4 +228,4 @@ class TargetAttention(nn.Module):
         behaviours = encoded.present.sum(dim=1) - 1.0  # (B,), without the start
         mean = torch.einsum("bkhs,bsc->bkhc", similarity, signals).flatten(2)  # (B, K, 3 H)
         mean = mean / (behaviours + PRIOR_BEHAVIOURS).sqrt()[:, None, None]
-        return torch.cat([context, nearest, mean], dim=-1)
+        return context, torch.cat([nearest, mean], dim=-1)

@@ -43,21 +43,22 @@ class RankingNetwork(nn.Module):
         self.attention = TargetAttention(config)
         self.body = nn.Sequential(
             nn.Dropout(config.dropout),
-            nn.Linear(2 * width + self.attention.width, width),
+            nn.Linear(3 * width, width),
             nn.GELU(),
             nn.Dropout(config.dropout),
             nn.Linear(width, width),
             nn.GELU(),
         )
-        self.heads = Heads(width, config.max_position)
+        self.heads = Heads(width + 6 * config.heads, config.max_position)  # signals reach them directly too
 
     def forward(self, batch: Batch, ads: BatchAds, positions: Tensor | None = None) -> HeadLogits:
         """B lists of K ads -> (B, K) log-odds. positions (B, K) in training; None: at the first position."""
         candidates = self.norm(self.ads(ads.vectors, ads.fields, ads.numbers))  # (B, K, W)
         behaviours = self.ads(ads.vectors, ads.behaviour_fields, ads.behaviour_numbers)  # (B, T, W)
-        said = self.attention(candidates, self.history(behaviours, batch.behaviours, batch.texts))  # (B, K, W + 6 H)
-        product = candidates * said[..., : candidates.shape[-1]]  # (B, K, W)
-        x = self.body(torch.cat([candidates, product, said], dim=-1))  # (B, K, W)
+        encoded = self.history(behaviours, batch.behaviours, batch.texts)
+        context, signals = self.attention(candidates, encoded)  # (B, K, W), (B, K, 6 H)
+        mixed = self.body(torch.cat([candidates, context, candidates * context], dim=-1))  # (B, K, W)
+        x = torch.cat([mixed, signals], dim=-1)
         return self.heads(x, batch.offsets, batch.conversion_offsets, positions)  # type: ignore[no-any-return]
 
 

@@ -142,7 +142,7 @@ def test_gaps_double_from_bucket_to_bucket_and_the_start_stands_apart():
 def test_the_fields_of_an_ad_are_weighed_by_global_attention():
     torch.manual_seed(1)
     network = AdNetwork(NetworkConfig(width=4, heads=1), text_width=2, fields=2, numbers=0)
-    network.project.weight.data = torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]])
+    network.project.weight.data = torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]]) / 2**0.5
     network.focus.weight.data = torch.tensor([[100.0, 0, 0, 0]])  # looks for the first direction
     vectors, none = torch.eye(2), torch.zeros(3, 0)
     said = network(vectors, torch.tensor([[0, 1], [1, 1], [-1, 1]]), none)
@@ -160,9 +160,9 @@ def test_target_attention_gives_the_signals_of_what_resembles_the_candidate():
         signals=torch.tensor([[[0.0, 0, 0], [0.7, 1, 0], [-0.3, 0, 1]]]),
         present=torch.ones(1, 3, dtype=torch.bool),
     )
-    said = attention(torch.eye(4)[None, :2], encoded)[0]  # candidates that are each one of the behaviours
-    assert torch.allclose(said[:, 4:7], torch.tensor([[0.7, 1, 0], [-0.3, 0, 1]]), atol=1e-6)
-    assert torch.allclose(said[:, 7:], said[:, 4:7] * 200.0 / 12**0.5, atol=1e-4)
+    said = attention(torch.eye(4)[None, :2], encoded)[1][0]  # candidates that are each one of the behaviours
+    assert torch.allclose(said[:, :3], torch.tensor([[0.7, 1, 0], [-0.3, 0, 1]]), atol=1e-6)
+    assert torch.allclose(said[:, 3:], said[:, :3] * 200.0 / 12**0.5, atol=1e-4)
 
 
 def test_the_texts_of_a_batch_are_taken_once():
