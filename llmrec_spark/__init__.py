@@ -99,6 +99,7 @@ model/: torch and numpy, no Spark, no MLflow
     single_pairs        the match of pairs given as text
     network_batches     lists, histories and ads as tensors; what reads examples for a network
     history_augmentation  histories cropped, masked, reordered
+    network_rows        rows of a table of examples -> a batch
     behaviour_networks  a history -> tokens, by LSTM, Transformer or text; target attention
     heads               a vector per ad -> p_click and p_conversion
     network_losses      what training makes small
