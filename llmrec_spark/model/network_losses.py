@@ -13,7 +13,7 @@ from llmrec_spark.model.heads import HeadLogits, log_ctcvr
 from llmrec_spark.model.network_batches import Batch
 
 ListLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(scores (B, K), clicked (B, K) bool, present (B, K) bool) -> (B,), a loss per list.
+"""(scores (B, K), clicked (B, K) bool, present (B, K) bool) -> (), the mean over the lists.
 
 It is given lists alone that hold a click and an ad without one; what is not present must not matter.
 """
@@ -45,7 +45,8 @@ def list_term(logits: HeadLogits, batch: Batch, list_loss: ListLoss) -> Term:
     mixed = clicked.any(dim=1) & (batch.present & ~clicked).any(dim=1)  # (B,)
     if not mixed.any():
         return Term(logits.click.sum() * 0.0, mixed.sum().float())
-    return Term(list_loss(logits.click[mixed], clicked[mixed], batch.present[mixed]).sum(), mixed.sum().float())
+    lists = mixed.sum().float()
+    return Term(list_loss(logits.click[mixed], clicked[mixed], batch.present[mixed]) * lists, lists)
 
 
 def network_terms(

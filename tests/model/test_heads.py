@@ -83,7 +83,7 @@ def test_lists_without_both_a_click_and_none_are_left_out_of_the_list_loss():
 
     def loss(scores, clicked, present):
         seen.append((scores, clicked))
-        return scores.sum(dim=1)
+        return scores.sum(dim=1).mean()
 
     logits = HeadLogits(torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.zeros(3, 2))
     term = list_term(logits, batch, loss)
@@ -95,7 +95,7 @@ def test_lists_without_both_a_click_and_none_are_left_out_of_the_list_loss():
 
 def test_the_list_loss_is_a_switch():
     batch, logits = lists(3), HeadLogits(torch.zeros(3, 6), torch.zeros(3, 6))
-    by_list = lambda scores, clicked, present: scores.sum(dim=1)  # noqa: E731
+    by_list = lambda scores, clicked, present: scores.sum(dim=1).mean()  # noqa: E731
     assert len(network_terms(logits, batch, list_loss=None, list_share=1.0)) == 2
     assert len(network_terms(logits, batch, list_loss=by_list, list_share=0.0)) == 2
     assert [weight for weight, _ in network_terms(logits, batch, list_loss=by_list, list_share=0.5)] == [1.0, 1.0, 0.5]

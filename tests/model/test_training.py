@@ -38,9 +38,9 @@ EVERYTHING = {
 
 
 def click_against_unclicked(scores, clicked, present):
-    """softplus(logsumexp of the unclicked - score), mean over the clicked."""
+    """softplus(logsumexp of the unclicked - score), mean over the clicked, then over the lists."""
     others = scores.masked_fill(clicked | ~present, float("-inf")).logsumexp(dim=1, keepdim=True)
-    return (F.softplus(others - scores) * clicked).sum(dim=1) / clicked.sum(dim=1)
+    return (F.softplus(others - scores) * clicked).sum(dim=1).div(clicked.sum(dim=1)).mean()
 
 
 def trained(changes, *, name="transformer", batch=None, size=4, breaks_at=None, dropout=0.3, **how):
