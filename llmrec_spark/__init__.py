@@ -5,6 +5,7 @@ Ground: no Spark, no torch
     config_section      what every part of the configuration is
     promotion_config    how much worse a challenger may be
     training_config     what it may say of the examples a model learns from
+    network_config      and of the network that ranks, and of its training
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
     tables              every table: columns, types, keys, comments
@@ -119,4 +120,17 @@ model/: torch and numpy, no Spark, no MLflow
     pair_features       what a ranker reads of a user and an ad
     linear_ranker       these -> a score whose parts add up
     tree_ranker         LambdaMART on them, and the mean of several scores
+    network_batches     lists, histories and ads as tensors; what reads examples for a network
+    history_augmentation  histories cropped, masked, reordered
+    network_rows        rows of a table of examples -> a batch
+    behaviour_networks  a history -> tokens, by LSTM, Transformer or text; target attention
+    heads               a vector per ad -> p_click and p_conversion
+    network_losses      what training makes small
+    ranking_network     lists and histories -> log-odds
+    pretraining         what histories teach without a label
+    training_checkpoint  where a training was
+    training_steps      the gradient of one step
+    training_loop       epochs of steps, whatever kills them
+    training            a network trained
+    network_attribution  what each behaviour adds to a network's log-odds
 """
