@@ -127,7 +127,7 @@ def test_an_error_ends_with_the_code_of_its_kind(ended, name, code):
 
 
 def test_every_kind_of_error_has_a_code_of_sysexits_and_alerts_the_one_after_them():
-    assert {kind.exit_code for kind in LlmrecError.__subclasses__()} == {2, 65, 69, 70, 75, 78, 79}
+    assert {kind.exit_code for kind in LlmrecError.__subclasses__()} == {2, 65, 69, 70, 75, 77, 78, 79}
 
 
 def test_an_error_is_one_message_without_a_traceback(ended, capsys):
