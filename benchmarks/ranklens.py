@@ -91,7 +91,7 @@ def main() -> None:
     trials = [trial for trial in asked if len(trial.candidates)]  # a small folder may leave a fold empty
     if not trials:
         raise DataError(f"{arguments.folder}: nobody has an earlier list and clicked and unclicked films in the last.")
-    chosen = scorers(films, config)
+    chosen = scorers(films, config, metadata=arguments.metadata or arguments.protocol != "cold")
     values = judge(trials, films, config, chosen, k)
     users, people = pd.factorize(np.concatenate([list_users(trial.candidates) for trial in trials]))
     times = resampled_users(len(people), arguments.resamples, arguments.seed)
@@ -108,6 +108,7 @@ def command_line() -> argparse.Namespace:
     options.add_argument("--from", dest="folder", type=Path, required=True, help="folder of RankLens's Parquet files")
     options.add_argument("--encoder", choices=("minilm", "multilingual"), default="minilm")
     options.add_argument("--k", type=int, help="of nDCG; 10, and 5 in cold, whose lists are short")
+    options.add_argument("--metadata", action="store_true", help="cold: votes, ratings, money too (elsewhere always)")
     options.add_argument("--seed", type=int, default=1, help="of the bootstrap")
     options.add_argument("--resamples", type=int, default=1_000)
     options.add_argument("--cache", type=Path, default=Path("local/text_vectors"), help="keeps the vectors of texts")

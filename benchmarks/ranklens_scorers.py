@@ -14,12 +14,14 @@ the lists they are of, so nothing a scorer is given tells it what was clicked in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from ranklens_films import Films
+from ranklens_forms import Score, Scorer, Statistics, of_films
+from ranklens_trained import trained_scorers
 
 from llmrec_spark.ad_statistics import RATE_BOUNDS
 from llmrec_spark.config import Config
@@ -28,26 +30,11 @@ from llmrec_spark.model.match import Parameters, match_block
 from llmrec_spark.model.ranker import AdFigures, untrained_scores
 
 
-class Statistics(NamedTuple):
-    """What the training impressions say of each of the A films."""
+def scorers(films: Films, config: Config, *, metadata: bool = True) -> dict[str, Scorer]:
+    """Every scorer by name, in the order of the table.
 
-    shown: np.ndarray  # (A,)
-    clicks: np.ndarray  # (A,)
-    figures: AdFigures  # rate, background (A,), sigma
-
-
-Score = Callable[[pd.DataFrame, Statistics, pd.DataFrame, pd.DataFrame], np.ndarray]
-
-
-class Scorer(NamedTuple):
-    """A scorer and those it is compared with: the steps it should be better than."""
-
-    score: Score
-    against: tuple[str, ...] = ()
-
-
-def scorers(films: Films, config: Config) -> dict[str, Scorer]:
-    """Every scorer by name, in the order of the table."""
+    Without `metadata` the trained ones read texts, sets of the film's own (genres, tags, people), year and runtime.
+    """
     return {
         "random": Scorer(everything_ties),
         "votes": Scorer(votes(films), ("random",)),
@@ -55,12 +42,8 @@ def scorers(films: Films, config: Config) -> dict[str, Scorer]:
         "match": Scorer(untrained(films, config, "match"), ("random",)),
         "lift": Scorer(untrained(films, config, "lift"), ("match",)),
         "score": Scorer(untrained(films, config, "score"), ("rate", "votes")),
+        **trained_scorers(films, metadata=metadata),
     }
-
-
-def of_films(values: np.ndarray, candidates: pd.DataFrame) -> np.ndarray:
-    """(A,) -> (n,) float64: the value of each candidate, NaN without a record."""
-    return np.append(values.astype(np.float64), np.nan)[candidates["item"]]  # item -1 takes the last
 
 
 def everything_ties(

@@ -96,4 +96,9 @@ model/: torch and numpy, no Spark, no MLflow
     reasons             the parts of a score
     lists               the final lists of a batch of users
     single_pairs        the match of pairs given as text
+    losses              what training makes small
+    pair_kernels        how alike two items are, in several ways
+    prior_features      what is known of an item before anyone has met it
+    item_effect         what pulls people to an item whoever they are
+    taste_gp            a history -> a signed weight per behaviour, in closed form
 """

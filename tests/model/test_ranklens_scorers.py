@@ -73,7 +73,8 @@ def all_scores(films, trials):
 def assert_same_scores(some, others):
     common = sorted(some.keys() & others.keys())
     assert len(common) > 100
-    np.testing.assert_array_equal([some[key] for key in common], [others[key] for key in common])
+    mine, theirs = ([one[key] for key in common] for one in (some, others))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)  # batches of other shapes round otherwise
 
 
 def test_no_scorer_of_production_is_moved_by_what_was_clicked_on_the_last_day(films, impressions):
@@ -89,7 +90,7 @@ def test_in_warm_the_last_list_of_a_user_moves_scores_of_other_folds_only(films,
     changed = impressions.assign(clicked=impressions["clicked"] ^ of_user)
     before, after = (all_scores(films, protocols.warm(rows)) for rows in (impressions, changed))
     common = sorted(before.keys() & after.keys())
-    moved = {key[0] for key in common if before[key] != after[key] and not np.isnan([before[key], after[key]]).all()}
+    moved = {key[0] for key in common if abs(before[key] - after[key]) > 1e-5}
     assert moved == {0, 1, 2, 3, 4} - {protocols.user_fold(user, 5)}
 
 
