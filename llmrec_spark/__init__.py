@@ -101,4 +101,9 @@ model/: torch and numpy, no Spark, no MLflow
     prior_features      what is known of an item before anyone has met it
     item_effect         what pulls people to an item whoever they are
     taste_gp            a history -> a signed weight per behaviour, in closed form
+    count_effects       the same from how often each item was shown and clicked
+    ad_reader           what a trained ranker reads of ads, the same on every day
+    taste_ranker        effects, tastes and calibrated probabilities as part of a model
+    taste_training      examples -> such a ranker
+    taste_scoring       users and ads of a run through it
 """
