@@ -2,6 +2,7 @@
 
 Ground: no Spark, no torch
     errors              what a user can mend, each with the exit code of a job
+    promotion_config    how much worse a challenger may be
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
     tables              every table: columns, types, keys, comments
@@ -10,6 +11,7 @@ Ground: no Spark, no torch
     metrics             of orders and probabilities, on arrays
     policy_values       what another ranking would have earned, on arrays, and when not to say it
     drift               a day's figures and scores against the days before, on arrays
+    promotion_gates     whether a challenger may become champion, on figures of both
     command_line        options and exit codes of the jobs
 
 The line of data, Spark only
@@ -70,6 +72,8 @@ Around the line
     report_examples     the best and worst lists of a day, in words
     evaluation_reports  what a report says of a day, from the tables
     evaluation_runs     one evaluation per day asked for
+    compared_runs       two versions on the newest day that judged both
+    model_promotion     a challenger becomes champion, or the champion before it again
     simulation          a published day answered by simulated people
     ranklens            RankLens as a company would have it
 
@@ -77,6 +81,7 @@ The doors
     session             to Spark
     storage             to Delta
     runs                what a run did, and what of it can be used again
+    model_versions      which version an alias means, and who was champion before
     registry            to MLflow
     registered_model    the code MLflow stores beside a model
     lineage_events      a run as OpenLineage tells it

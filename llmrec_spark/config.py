@@ -8,6 +8,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llmrec_spark.promotion_config import PromotionConfig
+
 TextField = Literal["title", "description", "tags", "category", "people"]
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
 
@@ -260,10 +262,11 @@ class Config(Section):
     audit: AuditConfig = AuditConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     drift: DriftConfig = DriftConfig()
+    promotion: PromotionConfig = PromotionConfig()
     notify: NotifyConfig = NotifyConfig()
 
     def digest(self) -> str:
-        """SHA-256 of what decides the rows: not where things are kept, what is audited or judged, and who is told."""
-        undecisive = {"tables", "mlflow", "audit", "evaluation", "drift", "notify"}
+        """SHA-256 of what decides the rows: not where things are kept, what is audited or judged, who is told."""
+        undecisive = {"tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify"}
         decisive = self.model_dump(mode="json", exclude=undecisive)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

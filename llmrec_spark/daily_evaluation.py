@@ -33,6 +33,7 @@ from llmrec_spark.reliability import (
     predictions,
     probability_intervals,
     reliability_table,
+    with_other_run,
 )
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import AD_STATISTICS, MATCHES, RANKINGS
@@ -103,7 +104,7 @@ def evaluate_day(
                 scratch=Path(scratch),
             )
         )
-        sums, auc = _predicted(storage, known, shown, run)
+        sums, auc = _predicted(storage, shown, run, other)
         of_probabilities = probability_intervals(sums, auc, _resampling(config))
         runs = {"score": run} if other is None else {"score": run, other.run_id: other}
         valued, refused = off_policy(storage, config, known.events, shown, runs, day=day)
@@ -176,12 +177,18 @@ def _ad_quality(config: Config, known: EvaluatedLog, shown: DataFrame, day: date
     return ad_quality(shown, known.events.where(F.col("event_type").isin(negative) & of_day), known.ads)
 
 
-def _predicted(storage: Storage, known: EvaluatedLog, shown: DataFrame, run: Row) -> tuple[DataFrame, DataFrame]:
-    """Sums per user and bin of what the run predicted, and the AUC over all rows, of each scorer that predicts."""
-    lists, statistics = storage.read_run(RANKINGS, run.run_id), storage.read_run(AD_STATISTICS, run.run_id)
-    predicted = once(predictions(shown, lists, statistics))
+def _predicted(storage: Storage, shown: DataFrame, run: Row, other: Row | None) -> tuple[DataFrame, DataFrame]:
+    """Sums per user and bin, and the AUC over all rows, of what the run predicted and of another run's p_click."""
+    predicted = _predictions(storage, shown, run)
+    if other is not None:
+        predicted = with_other_run(predicted, _predictions(storage, shown, other), other.run_id)
+    predicted = once(predicted)
     counts = once(prediction_counts(predicted))
     return once(bin_sums(predicted, counts)), exact_auc(counts)
+
+
+def _predictions(storage: Storage, shown: DataFrame, run: Row) -> DataFrame:
+    return predictions(shown, storage.read_run(RANKINGS, run.run_id), storage.read_run(AD_STATISTICS, run.run_id))
 
 
 def _resampling(config: Config) -> Resampling:

@@ -39,6 +39,12 @@ class TryAgainError(LlmrecError):
     exit_code = 75
 
 
+class GateError(LlmrecError):
+    """A challenger did not pass the gates, so the champion stays."""
+
+    exit_code = 77  # sysexits: no permission to do what was asked
+
+
 class AlertError(LlmrecError):
     """Every day was evaluated, and figures left their bounds: for schedulers that ask with --fail-on-alert."""
 

@@ -15,7 +15,11 @@ EVALUATIONS = Table(
     "Every metric of a day, with its interval.",
     table_columns(
         *_DAY,
-        ("scorer", "string", "score and match of the run, a baseline, a difference `a - b`, another run, or shown"),
+        (
+            "scorer",
+            "string",
+            "score, match and p_click of the run, a baseline, a difference `a - b`, another run, or shown",
+        ),
         ("metric", "string", "ndcg, ctr, ..."),
         ("k", "int", "cut-off; NULL for metrics without"),
         ("slice", "string", "all, or name=value"),

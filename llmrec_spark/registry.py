@@ -16,11 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from llmrec_spark import model_versions
 from llmrec_spark.config import Config, MlflowConfig
 from llmrec_spark.errors import ModelError, TryAgainError
+from llmrec_spark.model_versions import CHALLENGER, CHAMPION, Contest
 
 NAME = "llmrec_ad_matcher"
-CHAMPION = "champion"
 SQLITE = "sqlite:///"
 UNLESS_SET = {  # an unreachable server costs seconds, not minutes, and the lines of a job are its own
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -59,12 +60,7 @@ def resolve_model(uri: str, config: MlflowConfig) -> ResolvedModel:
             )
         digest = verify_model(folder)
         return ResolvedModel(folder, f"folder:{digest[:12]}", digest)
-    if config.tracking_uri.startswith(SQLITE) and not Path(config.tracking_uri.removeprefix(SQLITE)).exists():
-        raise ModelError(
-            f"model {uri}: there is no registry at {config.tracking_uri} (mlflow.tracking_uri). Run "
-            "jobs/register_model.py, or give --model a folder."
-        )
-    with _mlflow(config) as mlflow:
+    with _existing(config, uri) as mlflow:
         name, version = _version(mlflow, uri)
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
     return ResolvedModel(folder, version, verify_model(folder))
@@ -101,8 +97,37 @@ def register_model(folder: Path, config: MlflowConfig, facts: Mapping[str, Any],
         )
         version = str(info.registered_model_version)
         for alias in aliases:
-            mlflow.MlflowClient().set_registered_model_alias(NAME, alias, version)
+            model_versions.set_alias(mlflow.MlflowClient(), NAME, alias, version)
     return version
+
+
+def open_contest(uri: str, config: MlflowConfig) -> Contest:
+    """The registered version behind a URI and the champion of its model; raises as model_versions.open_contest does."""
+    with _existing(config, uri) as mlflow:
+        return model_versions.open_contest(mlflow.MlflowClient(), uri)
+
+
+def promote(
+    contest: Contest, config: MlflowConfig, facts: Mapping[str, Any], numbers: Mapping[str, float], gates: str
+) -> bool:
+    """Makes the challenger champion; one MLflow run keeps why: facts as tags, numbers as metrics, gates as a text.
+
+    The alias `challenger` is taken from the version; returns whether it had it.
+    """
+    of = contest.challenger
+    with _tracked(config, f"promote_model {of.number}") as (mlflow, run):
+        mlflow.set_tags({name: str(value) for name, value in facts.items()})
+        mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
+        mlflow.log_text(gates, "gates.txt")
+        client = mlflow.MlflowClient()
+        model_versions.set_alias(client, of.name, CHAMPION, of.number, {"promotion_run": run.info.run_id})
+        return model_versions.remove_alias(client, of.name, CHALLENGER, of.number)
+
+
+def roll_back(config: MlflowConfig, name: str = NAME) -> tuple[str, str]:
+    """The champion before is champion again: the version that was it until now, and the one that is."""
+    with _existing(config, f"models:/{name}@{CHAMPION}") as mlflow:
+        return model_versions.step_back(mlflow.MlflowClient(), name)
 
 
 def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[str, float], lists: pd.DataFrame) -> str:
@@ -158,6 +183,18 @@ def _mlflow(config: MlflowConfig) -> Iterator[Any]:
     except mlflow.exceptions.MlflowException as error:
         _raise_if_unreachable(error)
         raise
+
+
+@contextmanager
+def _existing(config: MlflowConfig, uri: str) -> Iterator[Any]:
+    """As _mlflow; raises ModelError where the file of a local store is not there, which MLflow would make."""
+    if config.tracking_uri.startswith(SQLITE) and not Path(config.tracking_uri.removeprefix(SQLITE)).exists():
+        raise ModelError(
+            f"model {uri}: there is no registry at {config.tracking_uri} (mlflow.tracking_uri). Run "
+            "jobs/register_model.py, or give --model a folder."
+        )
+    with _mlflow(config) as mlflow:
+        yield mlflow
 
 
 @contextmanager

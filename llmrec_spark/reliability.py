@@ -47,6 +47,17 @@ def predictions(outcomes: DataFrame, listed: DataFrame, statistics: DataFrame) -
     )
 
 
+def p_click_of(run_id: str) -> str:
+    """The scorer of another run's p_click beside the run that is judged."""
+    return f"p_click of {run_id}"
+
+
+def with_other_run(predicted: DataFrame, of_other: DataFrame, run_id: str) -> DataFrame:
+    """Predictions, and the p_click of another run's as a scorer of its own: on the shown ads that are in its lists."""
+    p_click = of_other.where("scorer = 'p_click'").withColumn("scorer", F.lit(p_click_of(run_id)))
+    return predicted.unionByName(p_click)
+
+
 def prediction_counts(predicted: DataFrame) -> DataFrame:
     """scorer, predicted, hits, misses, misses_below, bin from 1 to 300: one row per distinct prediction."""
     counts = predicted.groupBy("scorer", "predicted").agg(

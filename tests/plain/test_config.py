@@ -252,7 +252,9 @@ def test_the_digest_ignores_where_things_are_kept_what_is_audited_or_judged_and_
 
 @pytest.mark.parametrize(
     "section",
-    sorted(set(Config.model_fields) - {"inputs", "tables", "mlflow", "audit", "evaluation", "drift", "notify"}),
+    sorted(
+        set(Config.model_fields) - {"inputs", "tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify"}
+    ),
 )
 def test_the_digest_changes_with_every_number_of_a_stage(smallest, section):
     config = load_config(smallest)

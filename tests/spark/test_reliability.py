@@ -10,6 +10,7 @@ from llmrec_spark.reliability import (
     predictions,
     probability_intervals,
     reliability_table,
+    with_other_run,
 )
 
 PREDICTED = "user_id string, scorer string, predicted double, clicked boolean"
@@ -92,3 +93,12 @@ def test_what_is_predicted_is_at_the_first_position(spark):
         ("w", "rate", 0.125, False),
         ("w", "score", 0.5, False),
     ]
+
+
+def test_of_another_run_only_its_p_click_is_judged_beside_the_run(spark):
+    of_run = spark.createDataFrame([("u", "p_click", 0.25, True), ("u", "rate", 0.5, True)], PREDICTED)
+    of_other = spark.createDataFrame([("u", "p_click", 0.75, True), ("u", "rate", 0.5, True)], PREDICTED)
+    found = with_other_run(of_run, of_other, "b7").select("scorer", "predicted").collect()
+    assert sorted(map(tuple, found)) == [("p_click", 0.25), ("p_click of b7", 0.75), ("rate", 0.5)]
+    none = with_other_run(of_run, of_other.where("scorer = 'rate'"), "b7")
+    assert none.collect() == of_run.collect()
