@@ -2,11 +2,15 @@
 
 Ground: no Spark, no torch
     errors              what a user can mend, each with the exit code of a job
+    config_section      what every part of the configuration is
     promotion_config    how much worse a challenger may be
+    training_config     what it may say of the examples a model learns from
+    network_config      and of the network that ranks, and of its training
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
     tables              every table: columns, types, keys, comments
     evaluation_tables   those of an evaluated day
+    training_tables     those a model learns from
     texts               normalised, segmented into keywords, hashed
     metrics             of orders and probabilities, on arrays
     policy_values       what another ranking would have earned, on arrays, and when not to say it
@@ -45,6 +49,11 @@ The end of the line, Spark only
     off_policy          what a day's log says of other lists
     ad_quality          what people made of each ad, and whether its text is in order
     score_profiles      figures of a run and samples of its scores, for later days to compare with
+    training_splits     which examples train, validate and test
+    training_histories  what was known of the user of each example
+    training_statistics  what was known of each ad
+    sampled_negatives   ads drawn where a log does not say what was shown
+    training_examples   what came of each shown ad, and what was known before
 
 Around the line
     column_maps         an input under our column names and types
@@ -56,6 +65,7 @@ Around the line
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
     evaluated_log       the log, users and ads as an evaluation reads them
+    training_data       the tables a model learns from, filled day by day
     daily_off_policy    what the lists of runs would have earned
     daily_variety       how varied its lists are, beside baselines
     daily_drift         a run's profile kept, compared, and what left its bounds
@@ -88,6 +98,7 @@ The doors
     notifications       to who is told how a run ended: hooks, OpenLineage, Prometheus
 
 model/: torch and numpy, no Spark, no MLflow
+    example_batches     the examples streamed from the files of their table
     whole_folder        a folder that appears complete or not at all
     ad_encoder          texts -> vectors
     embedded            the two encoders that come as packages
@@ -103,12 +114,30 @@ model/: torch and numpy, no Spark, no MLflow
     single_pairs        the match of pairs given as text
     losses              what training makes small
     pair_kernels        how alike two items are, in several ways
-    prior_features      what is known of an item before anyone has met it
     item_effect         what pulls people to an item whoever they are
+    item_prior          what is expected of one nobody has met
     taste_gp            a history -> a signed weight per behaviour, in closed form
+    prior_features      texts and columns of an item, made narrow
+    ridge_prior         what is expected of an item, as a linear function of these
     count_effects       the same from how often each item was shown and clicked
     ad_reader           what a trained ranker reads of ads, the same on every day
     taste_ranker        effects, tastes and calibrated probabilities as part of a model
     taste_training      examples -> such a ranker
     taste_scoring       users and ads of a run through it
+    pair_features       what a ranker reads of a user and an ad
+    linear_ranker       these -> a score whose parts add up
+    tree_ranker         LambdaMART on them, and the mean of several scores
+    network_batches     lists, histories and ads as tensors; what reads examples for a network
+    history_augmentation  histories cropped, masked, reordered
+    network_rows        rows of a table of examples -> a batch
+    behaviour_networks  a history -> tokens, by LSTM, Transformer or text; target attention
+    heads               a vector per ad -> p_click and p_conversion
+    network_losses      what training makes small
+    ranking_network     lists and histories -> log-odds
+    pretraining         what histories teach without a label
+    training_checkpoint  where a training was
+    training_steps      the gradient of one step
+    training_loop       epochs of steps, whatever kills them
+    training            a network trained
+    network_attribution  what each behaviour adds to a network's log-odds
 """

@@ -6,18 +6,14 @@ import hashlib
 import json
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from llmrec_spark.config_section import Section
 from llmrec_spark.promotion_config import PromotionConfig
+from llmrec_spark.training_config import TrainingConfig
 
 TextField = Literal["title", "description", "tags", "category", "people"]
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, and a key it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class InputConfig(Section):
@@ -25,7 +21,7 @@ class InputConfig(Section):
 
     path: str | None = None
     name: str | None = None
-    columns: dict[str, str] = {}  # our column: their column; what is not mapped has our name already
+    columns: dict[str, str] = Field({})  # our column: their column; what is not mapped has our name already
 
     @model_validator(mode="after")
     def one_place(self) -> InputConfig:
@@ -69,16 +65,18 @@ class MlflowConfig(Section):
 class EventsConfig(Section):
     """`events:` the user's own words for what people do, and how good a log must be."""
 
-    weights: dict[str, float] = {
-        "impression": 0.0,
-        "view": 0.3,
-        "click": 1.0,
-        "cart": 2.0,
-        "purchase": 3.0,
-        "search": 1.0,
-        "hide": -1.0,
-        "report": -1.0,
-    }  # every known type; 0 is no behaviour, negative is never shown again
+    weights: dict[str, float] = Field(
+        {
+            "impression": 0.0,
+            "view": 0.3,
+            "click": 1.0,
+            "cart": 2.0,
+            "purchase": 3.0,
+            "search": 1.0,
+            "hide": -1.0,
+            "report": -1.0,
+        }
+    )  # every known type; 0 is no behaviour, negative is never shown again
     impressions: tuple[str, ...] = ("impression",)
     clicks: tuple[str, ...] = ("click",)
     conversions: tuple[str, ...] = ("purchase",)
@@ -108,7 +106,7 @@ class TextConfig(Section):
     """`text:` what an encoder reads of an ad."""
 
     fields: tuple[TextField, ...] = ("title", "description", "tags", "category")
-    separators: dict[TextField, Annotated[str, Field(min_length=1)]] = {}  # for list fields that are text: tags: "|"
+    separators: dict[TextField, Annotated[str, Field(min_length=1)]] = Field({})  # tags: "|" where text holds a list
     max_characters: int = Field(2_000, ge=1)  # of a field; the rest is cut and counted
     max_unknown_share: float = Field(0.3, ge=0, le=1)  # warn when more of the tokens are unknown to the encoder
 
@@ -264,9 +262,18 @@ class Config(Section):
     drift: DriftConfig = DriftConfig()
     promotion: PromotionConfig = PromotionConfig()
     notify: NotifyConfig = NotifyConfig()
+    training: TrainingConfig = TrainingConfig()
 
     def digest(self) -> str:
-        """SHA-256 of what decides the rows: not where things are kept, what is audited or judged, who is told."""
-        undecisive = {"tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify"}
-        decisive = self.model_dump(mode="json", exclude=undecisive)
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        """SHA-256 of what decides the rows: not where things are kept, what is judged or learned, who is told."""
+        undecisive = {"tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify", "training"}
+        return _digest(self.model_dump(mode="json", exclude=undecisive))
+
+    def training_digest(self) -> str:
+        """SHA-256 of what decides the examples that a model learns from."""
+        decisive = {"inputs", "events", "sequences", "statistics", "training"}
+        return _digest(self.model_dump(mode="json", include=decisive))
+
+
+def _digest(values: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from llmrec_spark.config_section import Section
 
 
-class PromotionConfig(BaseModel):
+class PromotionConfig(Section):
     """`promotion:` the gates between a challenger and the champion."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_ndcg_loss: float = Field(0.01, ge=0, le=1)  # the lower end of challenger - champion may be so far below 0
     max_calibration_rise: float = Field(0.005, ge=0, le=1)  # of the calibration error of p_click

@@ -58,33 +58,39 @@ def behaviours(
 
 
 def behaviour_sequences(
-    behaviours: DataFrame, impressions: DataFrame, *, max_behaviours: int, max_skips: int
+    behaviours: DataFrame,
+    impressions: DataFrame,
+    *,
+    max_behaviours: int,
+    max_skips: int,
+    by: Sequence[str] = ("user_id",),
 ) -> DataFrame:
     """One row per user with a known behaviour or a skip: the columns of SEQUENCES but run_id, arrays oldest first.
 
-    Reads    `behaviours` as above, `impressions` as clicked_impressions gives them
+    Reads    `behaviours` as above, `impressions` as clicked_impressions gives them, both with the columns of `by`
+    Returns  the columns of `by`, which tell one history from another, and the arrays
 
     Ordered by time and, at one instant, by event_id. Empty arrays where a user has one kind only.
     """
     behaved = ["event_ts", "event_id", "ad_id", "query_hash", "event_type", "position", "value"]
     skipped = ["event_ts", "event_id", "ad_id", "position"]
-    behaviour_rows = behaviours.where("is_known").select("user_id", F.struct(*behaved).alias("behaviour"))
-    skip_rows = impressions.where(~F.col("clicked")).select("user_id", F.struct(*skipped).alias("skip"))
+    behaviour_rows = behaviours.where("is_known").select(*by, F.struct(*behaved).alias("behaviour"))
+    skip_rows = impressions.where(~F.col("clicked")).select(*by, F.struct(*skipped).alias("skip"))
     kept_behaviours = (
-        behaviour_rows.groupBy("user_id")
+        behaviour_rows.groupBy(*by)
         .agg(F.max_by("behaviour", "behaviour", max_behaviours).alias("h"))
-        .select("user_id", F.reverse("h").alias("h"))
+        .select(*by, F.reverse("h").alias("h"))
     )
     kept_skips = (
-        skip_rows.groupBy("user_id")
+        skip_rows.groupBy(*by)
         .agg(F.max_by("skip", "skip", max(max_skips, 1)).alias("s"))
         .select(
-            "user_id",
+            *by,
             F.reverse(F.slice("s", 1, max_skips) if max_skips else F.filter("s", lambda _: F.lit(False))).alias("s"),
         )
     )
-    return kept_behaviours.join(kept_skips, on="user_id", how="full").select(
-        "user_id",
+    return kept_behaviours.join(kept_skips, on=list(by), how="full").select(
+        *by,
         _part("h", "ad_id", "string").alias("ad_ids"),
         _part("h", "query_hash", "string").alias("query_hashes"),
         _part("h", "event_type", "string").alias("event_types"),

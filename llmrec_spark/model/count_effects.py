@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmrec_spark.model.item_effect import (
+from llmrec_spark.model.item_effect import sigmoid
+from llmrec_spark.model.ridge_prior import (
     FOLDS,
     MIN_INFORMATION,
     PENALTIES,
-    ItemPrior,
+    RidgePrior,
     fit_priors,
     out_of_fold,
-    sigmoid,
 )
 
 STEPS = 30
@@ -34,7 +34,7 @@ class EffectModel(NamedTuple):
 
     base: float  # log-odds at effect 0
     spread: float  # prior standard deviation around m
-    prior: ItemPrior
+    prior: RidgePrior
 
     def effects(self, features: np.ndarray, shown: np.ndarray, clicks: np.ndarray) -> np.ndarray:
         """(I,) b of items with features (I, P) and counts (I,), in log-odds."""
@@ -76,7 +76,7 @@ def learn_effect_model(
     """
     base = overall_log_odds(shown, clicks)
     folds, prior = np.arange(len(shown)) % FOLDS, np.zeros(len(shown))
-    model = ItemPrior(np.zeros(features.shape[1]), np.zeros(features.shape[1]), 0.0)
+    model = RidgePrior(np.zeros(features.shape[1]), np.zeros(features.shape[1]), 0.0)
     for _ in range(ROUNDS):
         effect = count_effects(shown, clicks, prior, base=base, spread=spread)
         p = sigmoid(base + effect)

@@ -138,3 +138,7 @@ class KernelStack:
         """Kernels of items rows (B, T) and columns (B, C): (B, T, C, F). Item -1, which pads, gives any numbers."""
         place = rows.clamp(min=0)[:, :, None] * self.items + columns.clamp(min=0)[:, None, :]  # (B, T, C)
         return self.pairs[place.reshape(-1)].reshape(*place.shape, len(self.names))
+
+    def table(self, weights: np.ndarray) -> Tensor:
+        """sum_f weights_f K_f of every pair, (I, I)."""
+        return (self.pairs @ torch.as_tensor(weights, dtype=torch.float32)).reshape(self.items, self.items)

@@ -96,6 +96,7 @@ def behaviour_weights(histories: PaddedHistories, table: Tensor, level: Level, *
     return alpha
 
 
+@torch.enable_grad()  # type: ignore[untyped-decorator]
 def learn_theta(
     histories: PaddedHistories,
     lists: PaddedLists,

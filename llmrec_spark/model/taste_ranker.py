@@ -22,9 +22,10 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec_spark.model.ad_reader import AdReader
 from llmrec_spark.model.count_effects import EffectModel
-from llmrec_spark.model.item_effect import ItemPrior, sigmoid
+from llmrec_spark.model.item_effect import sigmoid
 from llmrec_spark.model.pair_kernels import ItemFeatures
 from llmrec_spark.model.prior_features import PriorFeatures
+from llmrec_spark.model.ridge_prior import RidgePrior
 from llmrec_spark.model.taste_gp import Level
 
 
@@ -100,7 +101,7 @@ def open_taste_ranker(folder: str) -> TasteRanker:
         name: EffectModel(
             numbers[name]["base"],
             numbers[name]["spread"],
-            ItemPrior(arrays[f"{name}.mean"], arrays[f"{name}.weights"], numbers[name]["intercept"]),
+            RidgePrior(arrays[f"{name}.mean"], arrays[f"{name}.weights"], numbers[name]["intercept"]),
         )
         for name in ("click", "conversion")
     }

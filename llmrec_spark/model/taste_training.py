@@ -87,7 +87,7 @@ def train_taste_ranker(
     known, totals = reader.prior_features(features), item_totals(examples, len(catalogue.fields))
     click, priors = learn_effect_model(totals.shown, totals.clicks, known, spread=settings.effect_spread)
     conversion, _ = learn_effect_model(totals.settled, totals.conversions, known, spread=settings.effect_spread)
-    positions, level = learn_positions(examples, priors)
+    positions, level = learn_positions(examples, priors, settings.effect_spread)
     offset = count_effects(examples.shown, examples.clicks, priors[examples.item], base=click.base, spread=click.spread)
     of_items = click.effects(known, totals.shown, totals.clicks)
     histories = padded_histories(before, of_items[before.item] + by_position(positions, before.position))
@@ -139,7 +139,7 @@ def item_totals(examples: Examples, items: int) -> Totals:
     return Totals(*(np.bincount(item, one, items) for one in parts))
 
 
-def learn_positions(examples: Examples, priors: np.ndarray) -> tuple[np.ndarray, Level]:
+def learn_positions(examples: Examples, priors: np.ndarray, spread: float) -> tuple[np.ndarray, Level]:
     """c of each position, (P,), and the prior of users' levels, from the examples that are learned from.
 
     A row without a position counts as of none: c is then 0.
@@ -148,7 +148,7 @@ def learn_positions(examples: Examples, priors: np.ndarray) -> tuple[np.ndarray,
     place = np.nan_to_num(examples.position[learns], nan=0.0).astype(np.int64)
     shown = Impressions(examples.user[learns], examples.item[learns], place, examples.clicked[learns])
     users, positions = int(examples.user.max(initial=-1)) + 1, int(place.max(initial=0)) + 1
-    found = fit_item_effects(shown, priors, users=users, positions=positions)
+    found = fit_item_effects(shown, priors, np.full(len(priors), spread), users=users, positions=positions)
     return found.position[1:], Level(found.mean_level)
 
 

@@ -20,6 +20,7 @@ from tests.jobs.conftest import REPOSITORY
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OWN_TABLES = "conf/mine.yaml"
 PROMPT = ".venv/bin/spark-sql"
+PROMOTE = ".venv/bin/spark-submit --properties-file conf/spark-defaults.conf jobs/promote_model.py"
 ELSEWHERE = (
     "make score",
     "make test",
@@ -27,6 +28,7 @@ ELSEWHERE = (
     "make ranklens",
     "make evaluate",
     PROMPT,
+    PROMOTE,
 )  # each has its own test, or is this one
 
 

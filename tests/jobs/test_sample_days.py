@@ -3,6 +3,7 @@
 import re
 
 from tests.jobs.conftest import REPOSITORY, Workspace
+from tests.jobs.test_readme import PROMOTE, blocks
 
 
 def outputs(workspace: Workspace, name: str) -> list[dict]:
@@ -38,3 +39,14 @@ def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clic
     number = r"-?0\.\d{3}"
     assert re.search(rf"<th>ndcg</th>\s*(<td>{number} \[{number}, {number}\]</td>\s*){{3}}</tr>", words)
     assert re.search(rf"^- `language=zh`, nDCG: .+, {number} \[{number}, {number}\]$", words, re.M)
+
+
+def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(sample):  # needs both judged
+    workspace, _ = sample
+    promote, back = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(PROMOTE)]
+    done = workspace.run(["bash", "-c", promote])
+    assert done.returncode in (0, 77), done.stdout[-2000:] + done.stderr[-2000:]
+    gates = ("ndcg", "calibration", "coverage", "groups", "seconds/user")
+    assert all(re.search(rf"^{gate} .*(passed|failed|does not apply)", done.stdout, re.M) for gate in gates)
+    assert ("is champion, version 1 was it before" in done.stdout) == (done.returncode == 0)
+    assert workspace.run(["bash", "-c", back]).returncode == (0 if done.returncode == 0 else 78)

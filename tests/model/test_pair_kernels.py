@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from llmrec_spark.model.pair_kernels import KernelStack, item_features, kernel_table, pair_kernels
-from llmrec_spark.model.prior_features import fit_prior_features
 from tests.model.catalogues import FIELDS, Text, World, random_world, simple_world, unit
 
 EAST, WEST, NORTH = unit(1, 0), unit(-1, 0), unit(0, 1)
@@ -111,15 +110,8 @@ def test_the_table_of_a_block_and_the_stack_hold_the_same_sums():
     rows, columns = torch.as_tensor(catalogue.behaviours)[None].long(), torch.as_tensor(catalogue.live)[None].long()
     looked_up = KernelStack(features)(rows, columns)[0].numpy()  # (G, A, F)
     np.testing.assert_allclose(looked_up @ weights, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_prior_features_keep_the_products_of_the_blocks_when_their_rank_allows():
-    catalogue, features = features_of(random_world(1))
-    items = np.arange(len(catalogue.fields))
-    projected = fit_prior_features(features, rank=len(items)).of(features)
-    stack = by_name(features, items, items)
-    expected = stack["keywords"] + sum(stack[f"{field} text"] for field in FIELDS)
-    np.testing.assert_allclose(projected @ projected.T, expected, atol=1e-4)
+    whole = KernelStack(features).table(weights).numpy()
+    np.testing.assert_allclose(whole[catalogue.behaviours][:, catalogue.live], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_item_without_anything_is_like_nothing_but_itself():

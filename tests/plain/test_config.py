@@ -244,16 +244,18 @@ def test_set_names_a_hook(smallest):
         "drift.max_ks=0.2",
         "notify.prometheus_file=a.prom",
         "notify.hooks=[{command: [page-us]}]",
+        "training.seed=2",
     ],
 )
-def test_the_digest_ignores_where_things_are_kept_what_is_audited_or_judged_and_who_is_told(smallest, override):
+def test_the_digest_ignores_where_things_are_kept_what_is_judged_or_learned_and_who_is_told(smallest, override):
     assert load_config(smallest, [override]).digest() == load_config(smallest).digest()
 
 
 @pytest.mark.parametrize(
     "section",
     sorted(
-        set(Config.model_fields) - {"inputs", "tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify"}
+        set(Config.model_fields)
+        - {"inputs", "tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify", "training"}
     ),
 )
 def test_the_digest_changes_with_every_number_of_a_stage(smallest, section):
@@ -280,3 +282,12 @@ def test_the_digest_follows_the_values_not_their_order_in_the_file(written):
 
 def test_the_digest_is_64_hexadecimal_digits(smallest):
     assert len(bytes.fromhex(load_config(smallest).digest())) == 32
+
+
+@pytest.mark.parametrize("override", ["training.seed=2", "statistics.window_days=null", "sequences.max_skips=3"])
+def test_the_digest_of_the_examples_changes_with_what_decides_them(smallest, override):
+    assert load_config(smallest, [override]).training_digest() != load_config(smallest).training_digest()
+
+
+def test_the_digest_of_the_examples_ignores_how_ads_are_matched(smallest):
+    assert load_config(smallest, ["match.beta=1"]).training_digest() == load_config(smallest).training_digest()

@@ -3,9 +3,12 @@ import re
 import pytest
 
 from llmrec_spark.tables import INPUTS, OWN
+from llmrec_spark.training_tables import TRAINING
 
-each_table = pytest.mark.parametrize("table", [*INPUTS.values(), *OWN.values()], ids=lambda table: table.name)
-each_own_table = pytest.mark.parametrize("table", OWN.values(), ids=OWN)
+OURS = OWN | TRAINING
+each_table = pytest.mark.parametrize("table", [*INPUTS.values(), *OURS.values()], ids=lambda table: table.name)
+each_own_table = pytest.mark.parametrize("table", OURS.values(), ids=OURS)
+each_table_of_a_run = pytest.mark.parametrize("table", OWN.values(), ids=OWN)
 
 
 def names(table):
@@ -14,7 +17,7 @@ def names(table):
 
 @each_table
 def test_a_table_is_filed_under_its_name(table):
-    assert ({**INPUTS, **OWN})[table.name] is table
+    assert (INPUTS | OURS)[table.name] is table
 
 
 @each_table
@@ -49,7 +52,7 @@ def test_no_partition_names_a_user(table):
     assert not {"user_id", "key", "row"} & set(table.partition)
 
 
-@each_own_table
+@each_table_of_a_run
 def test_rows_of_a_run_say_which(table):
     assert ("run_id" in names(table)) == (table.name != "text_vectors")
 

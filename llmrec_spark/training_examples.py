@@ -1,0 +1,186 @@
+"""One row per shown ad: what came of it, in which split it is, and what was known when its day began.
+
+In a log without impressions the rows are the ads that users acted on, and ads drawn beside each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from llmrec_spark.ad_statistics import RATE_BOUNDS
+from llmrec_spark.config import EventsConfig
+from llmrec_spark.events import midnight
+from llmrec_spark.outcomes import outcomes
+from llmrec_spark.sampled_negatives import drawn_ads
+from llmrec_spark.training_config import TrainingConfig
+from llmrec_spark.training_splits import with_split
+from llmrec_spark.training_statistics import EVERYONE
+from llmrec_spark.training_tables import TRAINING_EXAMPLES
+
+LABELLED = (
+    "example_id",
+    "user_id",
+    "request_id",
+    "list_id",
+    "ad_id",
+    "event_ts",
+    "position",
+    "propensity",
+    "clicked",
+    "converted",
+    "log_sampling_rate",
+)
+
+
+def shown_ads(events: DataFrame, *, day: date, until: date, types: EventsConfig, training: TrainingConfig) -> DataFrame:
+    """One row per impression of `day`: the columns of LABELLED. Labels are of the events before `until`, 00:00 UTC.
+
+    `converted` is NULL for a clicked ad while the windows of clicks and conversions are open at `until`, whatever
+    happened so far: else conversions that come early would be over-represented.
+    """
+    found = outcomes(
+        events.where(F.col("event_ts") < midnight(until)),
+        on=day,
+        impressions=types.impressions,
+        clicks=types.clicks,
+        conversions=types.conversions,
+        click_hours=training.click_hours,
+        conversion_days=training.conversion_days,
+    )
+    hours = training.click_hours + 24.0 * training.conversion_days
+    is_unknown = F.col("clicked") & ~_is_over(hours, until)
+    return found.select(
+        F.col("event_id").alias("example_id"),
+        "user_id",
+        "request_id",
+        F.coalesce("request_id", F.lit(str(day))).alias("list_id"),
+        "ad_id",
+        "event_ts",
+        "position",
+        "propensity",
+        "clicked",
+        F.when(~is_unknown, F.col("converted")).alias("converted"),
+        F.lit(None).cast("double").alias("log_sampling_rate"),
+    )
+
+
+def acted_ads(
+    events: DataFrame,
+    ranges: DataFrame,
+    *,
+    day: date,
+    until: date,
+    acts: Sequence[str],
+    conversions: Sequence[str],
+    training: TrainingConfig,
+) -> DataFrame:
+    """One row per ad of `ranges` that a user acted on that day, and the ads drawn beside it: the columns of LABELLED.
+
+    Reads ranges as draw_ranges gives them. clicked is true of what was acted on; converted where a conversion of that
+    user and ad follows the first act of the day within training.conversion_days.
+    """
+    acted = events.where(F.col("event_type").isin(*acts) & F.col("ad_id").isNotNull())
+    is_of_day = (F.col("event_ts") >= midnight(day)) & (F.col("event_ts") < midnight(day + timedelta(days=1)))
+    of_day = acted.where(is_of_day).join(ranges.select("ad_id"), on="ad_id", how="left_semi")
+    first = F.struct("event_ts", "event_id")
+    positives = (
+        of_day.groupBy("user_id", "ad_id")
+        .agg(F.min(first).alias("first"))
+        .select("user_id", "ad_id", "first.event_ts", F.col("first.event_id").alias("example_id"))
+    )
+    drawn = drawn_ads(positives, ranges, per_positive=training.negatives_per_positive, seed=training.seed).join(
+        positives.select("example_id", "event_ts"), on="example_id", how="inner"
+    )
+    bought = events.where(F.col("event_type").isin(*conversions) & (F.col("event_ts") < midnight(until)))
+    bought = bought.select("user_id", "ad_id", F.col("event_ts").alias("bought_ts"))
+    after = F.unix_micros("bought_ts") - F.unix_micros("event_ts")
+    is_in_time = (after >= 0) & (after <= training.conversion_days * 86_400e6)
+    converted = (
+        positives.join(bought, on=["user_id", "ad_id"], how="inner").where(is_in_time).select("example_id").distinct()
+    )
+    is_known = _is_over(24.0 * training.conversion_days, until)
+    labelled = positives.join(converted.withColumn("was", F.lit(True)), on="example_id", how="left").select(
+        "example_id",
+        F.col("example_id").alias("list_id"),
+        "user_id",
+        "ad_id",
+        "event_ts",
+        F.lit(True).alias("clicked"),
+        F.when(is_known, F.col("was").isNotNull()).alias("converted"),
+    )
+    others = drawn.select(
+        F.concat_ws("~", "example_id", F.col("number").cast("string")).alias("example_id"),
+        F.col("example_id").alias("list_id"),
+        "user_id",
+        "ad_id",
+        "event_ts",
+        F.lit(False).alias("clicked"),
+        F.lit(False).alias("converted"),
+    )
+    unlogged = {"request_id": "string", "position": "int", "propensity": "double"}
+    rates = ranges.select("ad_id", "log_sampling_rate")
+    return (
+        labelled.unionByName(others)
+        .join(rates, on="ad_id", how="inner")
+        .withColumns({name: F.lit(None).cast(kind) for name, kind in unlogged.items()})
+        .select(*LABELLED)
+    )
+
+
+def _is_over(hours: float, until: date) -> Column:
+    """Whether so many hours after event_ts are over at `until`."""
+    left = F.unix_micros(midnight(until)) - F.unix_micros("event_ts")
+    return left >= F.lit(hours * 3_600e6)
+
+
+def split_examples(
+    labelled: DataFrame, *, day: date, as_of: date, has_impressions: bool, training: TrainingConfig
+) -> DataFrame:
+    """`labelled` rows of users who have a split that day, with split, fold, inner_fold, history_id and seen_by.
+
+    history_id is the day, or with `history: other_requests` the list where the row trains; seen_by says over whom the
+    counts of its ad are taken: EVERYONE, or the inner fold whose own users they leave out.
+    """
+    of_day = F.lit(str(day))
+    own_list = F.col("list_id") if has_impressions else of_day
+    is_training = F.col("split") == "train"
+    history, seen_by = of_day, F.lit(EVERYONE)
+    if training.history == "other_requests":
+        history = F.when(is_training, own_list).otherwise(of_day)
+    if training.statistics == "other_folds":
+        seen_by = F.when(is_training, F.col("inner_fold")).otherwise(F.lit(EVERYONE))
+    splitted = with_split(labelled, day=day, as_of=as_of, training=training)
+    return splitted.withColumns({"history_id": history, "seen_by": seen_by})
+
+
+def training_examples(examples: DataFrame, counts: DataFrame, means: DataFrame, users: DataFrame) -> DataFrame:
+    """The columns of TRAINING_EXAMPLES but training_set and run_date.
+
+    Reads    examples as split_examples gives them; counts: one row per seen_by and ad_id; means: one row per seen_by;
+             users: one row per user_id and history_id, as user_counts gives them
+    An ad or user without counts has 0, or what the log's active users make of it.
+    """
+    none = F.lit(0).cast("bigint")
+    columns = [column.name for column in TRAINING_EXAMPLES.columns if column.name not in ("training_set", "run_date")]
+    has_impressions = F.col("log_sampling_rate").isNull()
+    shown = F.when(has_impressions, F.coalesce("shown", none)).otherwise(F.col("unmet_shown"))
+    return (
+        examples.join(counts, on=["seen_by", "ad_id"], how="left")
+        .join(F.broadcast(means), on="seen_by", how="left")
+        .join(users, on=["user_id", "history_id"], how="left")
+        .withColumns(
+            {
+                "ad_shown": F.coalesce(shown, none).cast("bigint"),
+                "ad_clicks": F.coalesce("clicks", none),
+                "ad_conversions": F.coalesce("conversions", none),
+                "mean_rate": F.coalesce("mean_rate", F.lit(RATE_BOUNDS[0])),
+                "user_shown": F.when(has_impressions, F.coalesce("user_shown", none)),
+                "user_clicks": F.coalesce("user_clicks", none),
+            }
+        )
+        .select(*columns)
+    )

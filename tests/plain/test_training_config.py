@@ -1,0 +1,41 @@
+from datetime import date
+
+import pytest
+from pydantic import ValidationError
+
+from llmrec_spark.training_config import TrainingConfig
+
+AS_OF = date(2026, 3, 1)
+
+
+def splits(days, **settings):
+    """The splits of each of the days of February."""
+    config = TrainingConfig(train_days=2, validation_days=1, test_days=1, **settings)
+    return {day: config.splits_on(date(2026, 2, day), AS_OF) for day in days}
+
+
+def test_by_time_the_days_of_the_splits_follow_each_other_up_to_the_date():
+    assert splits(range(24, 29)) == {24: [], 25: ["train"], 26: ["train"], 27: ["validation"], 28: ["test"]}
+
+
+def test_by_users_the_days_of_all_splits_end_at_the_date():
+    assert splits((26, 27, 28), split="users") == {26: [], 27: ["train"], 28: ["test", "validation", "train"]}
+
+
+@pytest.mark.parametrize("split, cut", [("time", date(2026, 2, 27)), ("users", AS_OF)])
+def test_the_cut_is_where_the_days_of_training_end(split, cut):
+    config = TrainingConfig(split=split, train_days=2)
+    assert config.cut(AS_OF) == cut
+    assert "train" not in config.splits_on(cut, AS_OF)
+
+
+def test_every_day_with_a_split_is_named_once_oldest_first():
+    config = TrainingConfig(train_days=2, validation_days=0, test_days=1)
+    assert config.days(AS_OF) == [date(2026, 2, day) for day in (26, 27, 28)]
+    assert all(config.splits_on(day, AS_OF) for day in config.days(AS_OF))
+
+
+@pytest.mark.parametrize("setting", [{"train_days": 0}, {"test_fold": 5}, {"split": "ads"}, {"negatives_exponent": 2}])
+def test_what_makes_no_sense_is_refused(setting):
+    with pytest.raises(ValidationError):
+        TrainingConfig(**setting)

@@ -1,0 +1,120 @@
+"""The tables of a training set filled day by day, and read back from their files as Arrow batches."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import Config
+from llmrec_spark.daily_inputs import Inputs
+from llmrec_spark.model.example_batches import example_batches, example_files
+from llmrec_spark.training_data import fill_training_tables
+from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
+from tests.conftest import at
+from tests.spark.rows import DAY, ads_of, event, events_of
+
+PLACES = {"inputs": {name: {"path": f"in/{name}"} for name in ("events", "ads")}, "tables": {"root": "out"}}
+SETTINGS = {"train_days": 3, "validation_days": 1, "test_days": 1}
+COLUMNS = ["run_date", "example_id", "user_id", "list_id", "clicked", "ad_shown", "mean_rate", "user_shown"]
+
+
+def log_rows():
+    """Lists of two ads for 20 users on two of the days, one click in each; a row twice, and one too late."""
+    rows = []
+    for days_before in (2, 1):
+        for number in range(20):
+            noon = at(f"{DAY - timedelta(days=days_before)} 12:00")
+            of_list = {"user_id": f"user {number}", "request_id": f"r{days_before}-{number}"}
+            for position, ad_id in enumerate("ab", 1):
+                name = f"{days_before}-{number}-{position}"
+                rows.append(event(name, "impression", noon, ad_id=ad_id, position=position, **of_list))
+            rows.append(event(f"click {days_before}-{number}", "click", noon, ad_id="ab"[number % 2], **of_list))
+    return [*rows, rows[0], event("late", "impression", at(f"{DAY} 00:00"))]
+
+
+@pytest.fixture(scope="module")
+def filled(spark, tmp_path_factory):
+    """A storage whose tables hold a training set, the id of the set, and what a second call said of it."""
+    from llmrec_spark.config import TablesConfig
+    from llmrec_spark.storage import Storage
+
+    storage = Storage(spark, TablesConfig(root=str(tmp_path_factory.mktemp("a folder") / "tables")))
+    events, ads = events_of(spark, *log_rows()), ads_of(spark, {"ad_id": "a"}, {"ad_id": "b"})
+    where = {"events": "in/events", "ads": "in/ads"}
+    inputs = Inputs({"events": events, "ads": ads}, where, {"events": "e@1", "ads": "a@1"}, has_consent=False)
+    config = Config(**PLACES, mlflow={"tracking_uri": "sqlite:///x.db"}, training=SETTINGS)
+    training_set = fill_training_tables(storage, config, inputs, as_of=DAY)
+    lost = DAY - timedelta(days=2)
+    before = rows_of_set(storage, training_set)
+    spark.sql(f"DELETE FROM {storage.where(TRAINING_EXAMPLES)} WHERE run_date = DATE '{lost}'")
+    assert fill_training_tables(storage, config, inputs, as_of=DAY) == training_set
+    return storage, training_set, before
+
+
+def rows_of_set(storage, training_set):
+    """example_id -> the row."""
+    rows = storage.read(TRAINING_EXAMPLES).where(F.col("training_set") == training_set).select(*COLUMNS).collect()
+    assert len({row.example_id for row in rows}) == len(rows)
+    return {row.example_id: row.asDict() for row in rows}
+
+
+def files_of(storage, training_set):
+    return storage.read(TRAINING_EXAMPLES).where(F.col("training_set") == training_set).inputFiles()
+
+
+def read(files, **options):
+    """example_id -> the row."""
+    batches = list(example_batches(files, columns=COLUMNS, **options))
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    assert len({row["example_id"] for row in rows}) == len(rows)
+    return {row["example_id"]: row for row in rows}
+
+
+def test_every_shown_ad_of_the_days_is_there_once_and_a_lost_day_is_filled_again(filled):
+    storage, training_set, before = filled
+    found = rows_of_set(storage, training_set)
+    assert found == before
+    assert len(found) == 2 * 20 * 2
+    assert {row["user_shown"] for row in found.values()} == {0, 2}
+    histories = storage.read(TRAINING_HISTORIES).groupBy("run_date").count().collect()
+    assert {(DAY - row.run_date).days: row["count"] for row in histories} == {1: 20}
+
+
+def test_batches_hold_the_rows_of_the_table_and_nothing_of_its_replaced_files(filled):
+    storage, training_set, _ = filled
+    files = files_of(storage, training_set)
+    folder = Path(storage.where(TRAINING_EXAMPLES).split("`")[1])
+    assert len(list(folder.rglob("*.parquet"))) > len(files)
+    assert read(files) == rows_of_set(storage, training_set)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3, 8_192])
+def test_the_rows_of_a_list_are_in_one_batch(filled, batch_rows):
+    files = files_of(*filled[:2])
+    batches = list(example_batches(files, columns=["list_id"], batch_rows=batch_rows))
+    lists = [set(batch.column("list_id").to_pylist()) for batch in batches]
+    assert sum(map(len, lists)) == len(set.union(*lists)) == 40
+    assert {batch.num_rows for batch in batches} <= set(range(2, batch_rows + 3))
+
+
+def test_only_rows_of_the_condition_and_columns_asked_for_are_read(filled):
+    storage, training_set, _ = filled
+    where = ds.field("clicked") & (ds.field("run_date") == pa.scalar(DAY - timedelta(days=1)))
+    batches = list(example_batches(files_of(storage, training_set), columns=["split", "ad_id"], where=where))
+    assert {tuple(batch.schema.names) for batch in batches} == {("split", "ad_id")}
+    assert sum(batch.num_rows for batch in batches) == 20
+    assert {split for batch in batches for split in batch.column("split").to_pylist()} == {"test"}
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_workers_share_the_files_among_them(filled, seed):
+    storage, training_set, _ = filled
+    files = files_of(storage, training_set)
+    shares = [example_files(files, rank=rank, workers=2, seed=seed) for rank in range(2)]
+    assert shares == [example_files(reversed(files), rank=rank, workers=2, seed=seed) for rank in range(2)]
+    found = [read(share) for share in shares]
+    assert not set(found[0]) & set(found[1])
+    assert found[0] | found[1] == rows_of_set(storage, training_set)
