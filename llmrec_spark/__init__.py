@@ -117,6 +117,13 @@ model/: torch and numpy, no Spark, no MLflow
     item_effect         what pulls people to an item whoever they are
     item_prior          what is expected of one nobody has met
     taste_gp            a history -> a signed weight per behaviour, in closed form
+    prior_features      texts and columns of an item, made narrow
+    ridge_prior         what is expected of an item, as a linear function of these
+    count_effects       the same from how often each item was shown and clicked
+    ad_reader           what a trained ranker reads of ads, the same on every day
+    taste_ranker        effects, tastes and calibrated probabilities as part of a model
+    taste_training      examples -> such a ranker
+    taste_scoring       users and ads of a run through it
     pair_features       what a ranker reads of a user and an ad
     linear_ranker       these -> a score whose parts add up
     tree_ranker         LambdaMART on them, and the mean of several scores

@@ -1,0 +1,121 @@
+"""The ranker that training adds to a model: an effect of each ad, a taste of each user, calibrated probabilities.
+
+    log_odds(u, a) = level_u + c_1 + b_a + taste_u(a)                  at the first position
+    p_click        = sigmoid(slope log_odds + intercept)
+    p_conversion   = sigmoid(w . (1, b'_a, taste_u(a)))                given a click
+
+b from counts and text (count_effects), taste from a Gaussian process over the user's clicks and skips (taste_gp), the
+probabilities by logistic regression on held-back examples (Platt, "Probabilistic outputs for support vector machines",
+1999). In a model's folder it is `ranker/`: ranker.json and ranker.safetensors, numbers alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from llmrec_spark.model.ad_reader import AdReader
+from llmrec_spark.model.count_effects import EffectModel
+from llmrec_spark.model.item_effect import sigmoid
+from llmrec_spark.model.pair_kernels import ItemFeatures
+from llmrec_spark.model.prior_features import PriorFeatures
+from llmrec_spark.model.ridge_prior import RidgePrior
+from llmrec_spark.model.taste_gp import Level
+
+
+@dataclass(frozen=True)
+class TasteRanker:
+    """Everything learned."""
+
+    reader: AdReader
+    theta: Mapping[str, float]  # ln of the weight of each kernel
+    click: EffectModel
+    conversion: EffectModel
+    positions: np.ndarray  # (P,) c of positions 1 to P, in log-odds
+    level: Level
+    p_click: tuple[float, float]  # slope, intercept
+    p_conversion: tuple[float, float, float]  # intercept, of b', of taste
+
+    def weights(self, features: ItemFeatures) -> np.ndarray:
+        """(F,) exp(theta) in the order of the features' kernels."""
+        return np.asarray(np.exp([self.theta[name] for name in features.names]))
+
+    def position(self, place: np.ndarray) -> np.ndarray:
+        """c of places (n,), as by_position has them."""
+        return by_position(self.positions, place)
+
+    def clicks(self, log_odds: np.ndarray) -> np.ndarray:
+        """p_click of log_odds."""
+        slope, intercept = self.p_click
+        return sigmoid(slope * log_odds + intercept)
+
+    def conversions(self, effect: np.ndarray, taste: np.ndarray) -> np.ndarray:
+        """p_conversion, given a click, of b' and taste."""
+        intercept, of_effect, of_taste = self.p_conversion
+        return sigmoid(intercept + of_effect * effect + of_taste * taste)
+
+    def save(self, folder: Path) -> None:
+        """Writes both files into a new folder."""
+        folder.mkdir(parents=True)
+        numbers = {
+            "fields": self.reader.fields,
+            "columns": self.reader.columns,
+            "theta": self.theta,
+            "level": self.level._asdict(),
+            "p_click": self.p_click,
+            "p_conversion": self.p_conversion,
+            **{name: _numbers(getattr(self, name)) for name in ("click", "conversion")},
+        }
+        (folder / "ranker.json").write_text(json.dumps(numbers, ensure_ascii=False, indent=1), encoding="utf-8")
+        reader = self.reader
+        arrays = {"centres": reader.centres, "components": reader.projection.components, "positions": self.positions}
+        for name in ("click", "conversion"):
+            prior = getattr(self, name).prior
+            arrays |= {f"{name}.mean": prior.mean, f"{name}.weights": prior.weights}
+        save_file({name: np.ascontiguousarray(one) for name, one in arrays.items()}, folder / "ranker.safetensors")
+        (folder / "ranker.safetensors").chmod(0o644)  # safetensors lets only the owner read
+
+
+def by_position(positions: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """c of places (n,) from 1, the last one's beyond those learned; 0 where unknown (NaN or 0)."""
+    table = np.append(0.0, positions)
+    return np.asarray(table[np.clip(np.nan_to_num(place, nan=0.0), 0, len(positions)).astype(np.int64)])
+
+
+def _numbers(model: EffectModel) -> dict[str, float]:
+    return {"base": model.base, "spread": model.spread, "intercept": model.prior.intercept}
+
+
+@lru_cache(maxsize=2)
+def open_taste_ranker(folder: str) -> TasteRanker:
+    """The ranker that `save` wrote."""
+    numbers = json.loads((Path(folder) / "ranker.json").read_bytes())
+    arrays = load_file(Path(folder) / "ranker.safetensors")
+    effects = {
+        name: EffectModel(
+            numbers[name]["base"],
+            numbers[name]["spread"],
+            RidgePrior(arrays[f"{name}.mean"], arrays[f"{name}.weights"], numbers[name]["intercept"]),
+        )
+        for name in ("click", "conversion")
+    }
+    return TasteRanker(
+        reader=AdReader(
+            fields=tuple(numbers["fields"]),
+            centres=arrays["centres"],
+            columns={name: (mean, spread) for name, (mean, spread) in numbers["columns"].items()},
+            projection=PriorFeatures(arrays["components"]),
+        ),
+        theta=numbers["theta"],
+        positions=arrays["positions"],
+        level=Level(**numbers["level"]),
+        p_click=tuple(numbers["p_click"]),
+        p_conversion=tuple(numbers["p_conversion"]),
+        **effects,
+    )

@@ -1,0 +1,190 @@
+"""Users and ads of a run through the trained ranker: tastes from histories, scores of blocks of live ads, and why.
+
+Beside the catalogue in the run's folder stand ranker/ (taste_ranker), columns.npy (I, M) and counts.npy (I, 3): how
+often each item was shown, clicked and bought.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from llmrec_spark.model.behaviour_encoder import flatten
+from llmrec_spark.model.catalogue import open_catalogue
+from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
+from llmrec_spark.model.taste_gp import PaddedHistories, behaviour_weights, fitted_levels, taste_block, taste_terms
+from llmrec_spark.model.taste_ranker import open_taste_ranker
+
+USERS_AT_ONCE = 64
+RANKER, COLUMNS, COUNTS = "ranker", "columns.npy", "counts.npy"
+
+
+class Tastes(NamedTuple):
+    """U users, flat: user u owns impressions offsets[u] to offsets[u + 1]."""
+
+    item: np.ndarray  # (n,) int64 of the catalogue
+    alpha: np.ndarray  # (n,) float64
+    offsets: np.ndarray  # (U + 1,)
+    level: np.ndarray  # (U,) float64, log-odds
+    kept: np.ndarray  # (n,) the place of each in the flattened input
+
+    def of(self, user: int) -> slice:
+        """The rows of one user."""
+        return slice(int(self.offsets[user]), int(self.offsets[user + 1]))
+
+
+class TrainedAds:
+    """The ads of a run as the trained ranker sees them."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.catalogue = folder, open_catalogue(folder)
+        self.ranker = open_taste_ranker(str(Path(folder) / RANKER))
+        self.columns = np.load(Path(folder) / COLUMNS, mmap_mode="r", allow_pickle=False)
+        self.shown, self.clicked, self.bought = np.load(Path(folder) / COUNTS, allow_pickle=False).T
+        self.items = pd.Index(self.catalogue.ad_ids)
+        self.row = np.full(len(self.catalogue.fields) + 1, -1, dtype=np.int64)  # the last one serves item -1
+        self.row[self.catalogue.behaviours] = np.arange(len(self.catalogue.behaviours))
+
+    @cached_property
+    def features(self) -> ItemFeatures:
+        """Of every item."""
+        return self.ranker.reader.features(self.catalogue, np.asarray(self.columns))
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """(F,) of the kernels."""
+        return self.ranker.weights(self.features)
+
+    @cached_property
+    def effects(self) -> tuple[np.ndarray, np.ndarray]:
+        """b and b' of every item, (I,) each: on clicks, and on conversions given a click."""
+        known = self.ranker.reader.prior_features(self.features)
+        return (
+            self.ranker.click.effects(known, self.shown, self.clicked),
+            self.ranker.conversion.effects(known, self.clicked, self.bought),
+        )
+
+    @cached_property
+    def first_position(self) -> float:
+        """c_1."""
+        return float(self.ranker.position(np.ones(1))[0])
+
+    def kernels(self, rows: Tensor) -> Tensor:
+        """K between the items of each row of `rows` (B, T), -1 pads: (B, T, T) float32."""
+        table = torch.zeros(*rows.shape, rows.shape[1])
+        for user, items in enumerate(rows.numpy()):
+            own = items[items >= 0]
+            stack = pair_kernels(self.features, own, own)
+            table[user, : len(own), : len(own)] = torch.as_tensor(np.tensordot(self.weights.astype("f4"), stack, 1))
+        return table
+
+    def tastes(self, batch: pd.DataFrame) -> pd.DataFrame:
+        """user_id, level, weights (alpha of each impression; 0 where its ad is unknown) of users with a history.
+
+        batch  user_id, shown_ads, clicked, positions: lists of one length, oldest first
+        """
+        found = [
+            self._tastes(batch.iloc[start : start + USERS_AT_ONCE]) for start in range(0, len(batch), USERS_AT_ONCE)
+        ]
+        return pd.concat(found, ignore_index=True)
+
+    def _tastes(self, batch: pd.DataFrame) -> pd.DataFrame:
+        ads, lengths = flatten(batch["shown_ads"])
+        clicked = flatten(batch["clicked"])[0].astype(np.float32)
+        positions = pd.to_numeric(pd.Series(flatten(batch["positions"])[0]), errors="coerce").to_numpy(dtype=np.float64)
+        item = self._known(ads)
+        user, place = np.repeat(np.arange(len(batch)), lengths), _places(lengths)
+        offset = self.effects[0][item] + self.ranker.position(positions)
+        shape = (len(batch), int(lengths.max(initial=0)))
+        padded = PaddedHistories(
+            _padded(shape, user, place, item, -1),
+            _padded(shape, user, place, clicked, 0.0),
+            _padded(shape, user, place, offset.astype(np.float32), 0.0),
+        )
+        # an unknown ad stands anywhere in a history: pad on the right, as the kernels expect
+        order = torch.argsort((padded.item < 0).to(torch.int8), dim=1, stable=True)
+        padded = PaddedHistories(*(torch.gather(one, 1, order) for one in padded))
+        alpha = behaviour_weights(padded, self.kernels(padded.item), self.ranker.level)
+        level = fitted_levels(padded, self.ranker.level)
+        back = torch.zeros_like(alpha).scatter(1, order, alpha).double().numpy()
+        return pd.DataFrame(
+            {
+                "user_id": batch["user_id"].to_numpy(),
+                "level": level.double().numpy(),
+                "weights": [row[:length] for row, length in zip(back, lengths, strict=True)],
+            }
+        )
+
+    def read(self, batch: pd.DataFrame) -> Tastes:
+        """The tastes of requests: columns level, shown_ads, weights, NULL for a user without a history."""
+        ads, lengths = flatten(batch["shown_ads"])
+        alpha = flatten(batch["weights"])[0].astype(np.float64)
+        item = self._known(ads)
+        kept = np.flatnonzero((item >= 0) & (alpha != 0.0))
+        user = np.repeat(np.arange(len(batch)), lengths)[kept]
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(batch)))])
+        level = batch["level"].to_numpy(dtype=np.float64)
+        level = np.where(np.isnan(level), self.ranker.level.mean, level)
+        return Tastes(item[kept], alpha[kept], offsets.astype(np.int64), level, kept)
+
+    def _known(self, ad_ids: np.ndarray) -> np.ndarray:
+        """Items of ads, -1 where one is not in the catalogue or has no text."""
+        item = self.items.get_indexer(ad_ids)
+        return np.where(self.row[item] >= 0, item, -1)
+
+    def block(self, tastes: Tastes, block: int, block_ads: int) -> np.ndarray:
+        """log_odds of every user for a block of live ads, (U, B) float64."""
+        table = taste_table(self.folder, block, block_ads)
+        live = self.catalogue.live[block * block_ads : (block + 1) * block_ads]
+        return self.log_odds(
+            tastes.level, live, taste_block(table, self.row[tastes.item], tastes.alpha, tastes.offsets)
+        )
+
+    def pairs(self, tastes: Tastes, user: int, items: np.ndarray) -> np.ndarray:
+        """log_odds of one user for the items (K,), by the kernels of the pairs."""
+        own = tastes.of(user)
+        stack = pair_kernels(self.features, tastes.item[own], items)
+        taste = tastes.alpha[own] @ np.tensordot(self.weights, stack, 1)
+        return np.asarray(self.log_odds(tastes.level[user : user + 1], items, taste[None, :])[0])
+
+    def log_odds(self, level: np.ndarray, items: np.ndarray, taste: np.ndarray) -> np.ndarray:
+        """level (U,), items (K,), taste (U, K) -> (U, K)."""
+        return np.asarray(level[:, None] + self.first_position + self.effects[0][items] + taste)
+
+    def terms(self, tastes: Tastes, user: int, items: np.ndarray) -> np.ndarray:
+        """taste of one user for the items taken apart, (T, F, K): they add up over behaviours and kernels."""
+        own = tastes.of(user)
+        return taste_terms(
+            tastes.alpha[own], pair_kernels(self.features, tastes.item[own], items), np.log(self.weights)
+        )
+
+
+@lru_cache(maxsize=1)
+def trained_ads(folder: str) -> TrainedAds:
+    """The ads of a run, one for all tasks of a worker."""
+    return TrainedAds(folder)
+
+
+@lru_cache(maxsize=1)
+def taste_table(folder: str, block: int, block_ads: int) -> Tensor:
+    """K of everything that behaves x a block of live ads, (G, B) float32; cached: a task keeps to one."""
+    ads = trained_ads(folder)
+    live = ads.catalogue.live[block * block_ads : (block + 1) * block_ads]
+    return kernel_table(ads.features, ads.weights, np.asarray(ads.catalogue.behaviours), np.asarray(live))
+
+
+def _places(lengths: np.ndarray) -> np.ndarray:
+    """The place of each of sum(lengths) rows within its own list."""
+    return np.asarray(np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths))
+
+
+def _padded(shape: tuple[int, int], user: np.ndarray, place: np.ndarray, values: np.ndarray, fill: float) -> Tensor:
+    table = np.full(shape, fill, dtype=values.dtype)
+    table[user, place] = values
+    return torch.as_tensor(table)

@@ -1,0 +1,217 @@
+"""A ranker is trained on a small world of two kinds of ads and of users who like one, and scores the next day."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmrec_spark.model.count_effects import count_effects, learn_effect_model
+from llmrec_spark.model.taste_ranker import by_position, open_taste_ranker
+from llmrec_spark.model.taste_scoring import COLUMNS, COUNTS, RANKER, TrainedAds
+from llmrec_spark.model.taste_training import Examples, ShownBefore, TrainingSettings, logistic, train_taste_ranker
+from tests.model.catalogues import simple_world, unit
+
+ADS, USERS, DAYS, SHOWN = 40, 120, 6, 8
+SETTINGS = TrainingSettings(lists=2_000, rank=4)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.fixture(scope="module")
+def log():
+    """(user, day, item, position, clicked, converted) of a seeded log, and the truth behind it."""
+    rng = np.random.default_rng(5)
+    kind = np.arange(ADS) % 2
+    likes = rng.integers(0, 2, USERS)
+    pull = rng.normal(0, 0.7, ADS)
+    rows = []
+    for day in range(DAYS):
+        for user in range(USERS):
+            for position, item in enumerate(rng.choice(ADS, SHOWN, replace=False), start=1):
+                liking = 1.2 if kind[item] == likes[user] else -1.2
+                clicked = rng.random() < sigmoid(-1 + pull[item] + liking - 0.3 * (position - 1))
+                converted = rng.random() < sigmoid(-1 + liking)
+                rows.append((user, day, item, position, clicked, float(converted) if clicked else 0.0))
+    columns = ["user", "day", "item", "position", "clicked", "converted"]
+    return pd.DataFrame(rows, columns=columns), kind, likes, pull
+
+
+@pytest.fixture(scope="module")
+def world():
+    spread = np.linspace(-0.3, 0.3, ADS // 2)
+    vectors = {f"ad{n:02d}": unit(1 if n % 2 else -1, spread[n // 2]) for n in range(ADS)}
+    return simple_world({name: {"title": one} for name, one in vectors.items()})
+
+
+@pytest.fixture(scope="module")
+def trained(log, world):
+    rows, *_ = log
+    kept = rows[rows.day >= 2].reset_index(drop=True)
+    lists = kept.groupby(["user", "day"], sort=False).ngroup().to_numpy()
+    shown, clicks, before = np.zeros(len(kept)), np.zeros(len(kept)), []
+    for day, of_day in kept.groupby("day"):
+        earlier = rows[rows.day < day]
+        counts = earlier.groupby("item")["clicked"].agg(["size", "sum"]).reindex(range(ADS), fill_value=0)
+        shown[of_day.index], clicks[of_day.index] = counts.loc[of_day["item"]].to_numpy().T
+    for _, one in kept.groupby(lists):
+        before.append(rows[(rows.user == one.user.iloc[0]) & (rows.day < one.day.iloc[0])])
+    examples = Examples(
+        lists,
+        kept["user"].to_numpy(),
+        kept["item"].to_numpy(),
+        kept["position"].to_numpy(dtype=float),
+        kept["clicked"].to_numpy(),
+        kept["converted"].to_numpy(),
+        shown,
+        clicks,
+        (kept["day"] == DAYS - 1).to_numpy(),
+    )
+    joined = pd.concat(before)
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in before])])
+    seen = ShownBefore(joined["item"].to_numpy(), joined["clicked"].to_numpy(), joined["position"].to_numpy(), offsets)
+    columns = {"length": np.arange(ADS, dtype=float)}
+    return train_taste_ranker(world.catalogue(), world.fields, columns, examples, seen, SETTINGS), examples
+
+
+@pytest.fixture(scope="module")
+def ads(trained, world, log, tmp_path_factory):
+    """The ads of the day after."""
+    folder = tmp_path_factory.mktemp("run") / "catalogue"
+    world.catalogue().save(folder)
+    trained[0].ranker.save(folder / RANKER)
+    rows, *_ = log
+    counts = [
+        rows.groupby("item").size(),
+        rows.groupby("item")["clicked"].sum(),
+        rows.groupby("item")["converted"].sum(),
+    ]
+    np.save(folder / COUNTS, np.stack([one.reindex(range(ADS), fill_value=0).to_numpy(float) for one in counts], 1))
+    np.save(folder / COLUMNS, np.arange(ADS, dtype=float)[:, None])
+    return TrainedAds(str(folder))
+
+
+def requests(log, users):
+    rows, *_ = log
+    found = []
+    for user in users:
+        own = rows[rows.user == user]
+        names = [f"ad{n:02d}" for n in own["item"]]
+        found.append((f"u{user}", names, own["clicked"].tolist(), own["position"].tolist()))
+    return pd.DataFrame(found, columns=["user_id", "shown_ads", "clicked", "positions"])
+
+
+def with_tastes(ads, batch):
+    return batch.merge(ads.tastes(batch), on="user_id", how="left")
+
+
+def test_users_are_shown_the_kind_they_like(ads, log):
+    _, kind, likes, _ = log
+    batch = with_tastes(ads, requests(log, range(30)))
+    scores = ads.block(ads.read(batch), 0, ADS)
+    taste = scores - scores.mean(axis=0)  # less what everyone likes
+    prefers = np.sign(taste[:, kind == 1].mean(axis=1) - taste[:, kind == 0].mean(axis=1)) > 0
+    assert (prefers == (likes[:30] == 1)).mean() > 0.9
+
+
+def test_a_block_of_ads_and_the_pairs_have_the_same_log_odds(ads, log):
+    tastes = ads.read(with_tastes(ads, requests(log, range(5))))
+    whole, second = ads.block(tastes, 0, ADS), ads.block(tastes, 1, 15)
+    np.testing.assert_allclose(whole[:, 15:30], second, atol=1e-5)
+    for user in range(5):
+        np.testing.assert_allclose(ads.pairs(tastes, user, ads.catalogue.live), whole[user], atol=1e-5)
+
+
+def test_the_parts_of_log_odds_add_up(ads, log):
+    tastes = ads.read(with_tastes(ads, requests(log, [3])))
+    terms = ads.terms(tastes, 0, ads.catalogue.live)  # (T, F, K)
+    rest = tastes.level[0] + ads.first_position + ads.effects[0]
+    np.testing.assert_allclose(terms.sum(axis=(0, 1)) + rest, ads.block(tastes, 0, ADS)[0], atol=1e-5)
+
+
+def test_a_user_without_a_history_has_the_effects_of_the_ads(ads):
+    nobody = pd.DataFrame({"user_id": ["new"], "shown_ads": [None], "weights": [None], "level": [np.nan]})
+    expected = ads.ranker.level.mean + ads.first_position + ads.effects[0]
+    np.testing.assert_allclose(ads.block(ads.read(nobody), 0, ADS)[0], expected)
+
+
+def test_an_ad_that_is_not_known_any_more_changes_nothing(ads, log):
+    batch = requests(log, [1])
+    gone = batch.copy()
+    gone["shown_ads"] = [["gone", *batch["shown_ads"][0]]]
+    gone["clicked"], gone["positions"] = [[True, *batch["clicked"][0]]], [[1, *batch["positions"][0]]]
+    np.testing.assert_allclose(
+        ads.block(ads.read(with_tastes(ads, gone)), 0, ADS),
+        ads.block(ads.read(with_tastes(ads, batch)), 0, ADS),
+        atol=1e-5,
+    )
+
+
+def test_a_saved_ranker_is_the_same(ads, trained, tmp_path):
+    trained[0].ranker.save(tmp_path / "ranker")
+    opened, ranker = open_taste_ranker(str(tmp_path / "ranker")), trained[0].ranker
+    assert opened.theta == ranker.theta
+    assert (opened.p_click, opened.p_conversion, opened.level) == (ranker.p_click, ranker.p_conversion, ranker.level)
+    np.testing.assert_array_equal(opened.reader.centres, ranker.reader.centres)
+    np.testing.assert_array_equal(opened.click.prior.weights, ranker.click.prior.weights)
+
+
+def test_the_first_position_is_looked_at_most(trained):
+    positions = trained[0].ranker.positions
+    assert len(positions) == SHOWN
+    assert np.corrcoef(positions, -0.3 * np.arange(SHOWN))[0, 1] > 0.9
+
+
+def test_predicted_clicks_are_as_many_as_observed_and_follow_the_truth(ads, trained, log):
+    _, kind, likes, pull = log
+    judged = trained[1].held_back
+    predicted = ads.ranker.clicks(trained[0].log_odds[judged])
+    assert predicted.mean() == pytest.approx(trained[1].clicked[judged].mean(), abs=0.01)
+    scores = ads.block(ads.read(with_tastes(ads, requests(log, range(40)))), 0, ADS)
+    truth = sigmoid(-1 + pull + np.where(kind == likes[:40, None], 1.2, -1.2))
+    assert np.corrcoef(ads.ranker.clicks(scores).ravel(), truth.ravel())[0, 1] > 0.8
+    taste = scores - ads.log_odds(ads.read(with_tastes(ads, requests(log, range(40)))).level, ads.catalogue.live, 0.0)
+    bought = ads.ranker.conversions(ads.effects[1], taste)
+    assert np.corrcoef(bought.ravel(), sigmoid(-1 + np.where(kind == likes[:40, None], 1.2, -1.2)).ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("held_back", [True, False])
+def test_without_examples_of_one_side_training_still_ends(trained, world, held_back):
+    examples = trained[1]._replace(
+        held_back=np.full(len(trained[1].held_back), held_back), clicked=np.zeros(len(trained[1].clicked), dtype=bool)
+    )
+    nothing = ShownBefore(np.zeros(0, int), np.zeros(0, bool), np.zeros(0), np.zeros(examples.list.max() + 2, int))
+    found = train_taste_ranker(world.catalogue(), world.fields, {}, examples, nothing, SETTINGS)
+    assert np.isfinite(found.log_odds).all()
+    assert np.isfinite(found.ranker.p_click).all()
+
+
+def test_counts_pull_an_effect_away_from_its_prior():
+    found = count_effects(
+        np.array([0.0, 10.0, 10_000.0]), np.array([0.0, 5.0, 5_000.0]), np.full(3, -1.0), base=0.0, spread=0.6
+    )
+    assert found[0] == -1.0
+    assert -1.0 < found[1] < found[2] == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_new_item_gets_what_its_features_say():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(200, 1))
+    shown = np.full(200, 400.0)
+    model, prior = learn_effect_model(shown, rng.binomial(400, sigmoid(-2 + features[:, 0])), features, spread=0.6)
+    nobody = np.zeros(1)
+    [high] = model.effects(np.array([[1.0]]), nobody, nobody)
+    [low] = model.effects(np.array([[-1.0]]), nobody, nobody)
+    assert high - low == pytest.approx(2.0, abs=0.2)
+    assert np.corrcoef(prior, features[:, 0])[0, 1] > 0.95
+
+
+def test_positions_beyond_those_learned_count_as_the_last_and_unknown_ones_as_none():
+    found = by_position(np.array([0.5, -0.5]), np.array([1.0, 2.0, 9.0, np.nan]))
+    np.testing.assert_allclose(found, [0.5, -0.5, -0.5, 0.0])
+
+
+def test_logistic_finds_the_line():
+    x = np.linspace(-2, 2, 4_000)
+    target = np.random.default_rng(2).random(4_000) < sigmoid(0.3 + 1.5 * x)
+    np.testing.assert_allclose(logistic(x[:, None], target, start=(0.0, 1.0)), [0.3, 1.5], atol=0.15)
