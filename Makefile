@@ -32,7 +32,9 @@ install: .venv/.jars ## install everything into .venv (several GB: torch), once
 	@touch $@
 
 .venv/.jars: .venv/.installed conf/spark-defaults.conf
-	@$(SUBMIT) --conf "spark.driver.defaultJavaOptions=-XX:ArchiveClassesAtExit=.venv/spark.jsa -Xlog:disable" jobs/archive_classes.py $(QUIET) >/dev/null
+	@# spark-submit fetches the JARs that spark-defaults.conf names, and Java archives the classes that this job loads
+	@$(SUBMIT) --conf "spark.driver.defaultJavaOptions=-XX:ArchiveClassesAtExit=.venv/spark.jsa -Xlog:disable" \
+		jobs/archive_classes.py $(QUIET) >.venv/archive.log || { cat .venv/archive.log; exit 69; }
 	@touch $@
 
 sample: .venv/.jars

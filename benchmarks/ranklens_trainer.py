@@ -14,14 +14,22 @@ import numpy as np
 import pandas as pd
 import torch
 from ranklens_films import Films, film_people, known
-from ranklens_lists import other_lists, padded_histories, padded_lists, places
+from ranklens_lists import other_lists, padded_histories, padded_lists
 
 from llmrec_spark.model.item_effect import Impressions
 from llmrec_spark.model.item_prior import LEARNED_ON, LearnedEffects, first_effects, learn_item_effects, learn_variances
 from llmrec_spark.model.linear_ranker import LinearRanker, fit_linear_ranker
 from llmrec_spark.model.pair_features import PairFeatures, pair_features
 from llmrec_spark.model.pair_kernels import ItemFeatures, KernelStack, item_features
-from llmrec_spark.model.taste_gp import Level, PaddedHistories, PaddedLists, alphas, learn_theta, taste_of_lists
+from llmrec_spark.model.taste_gp import (
+    Level,
+    PaddedHistories,
+    PaddedLists,
+    alphas,
+    learn_theta,
+    place_within,
+    taste_of_lists,
+)
 from llmrec_spark.model.tree_ranker import TreeRanker, fit_tree_ranker
 
 FIELDS = ("title", "overview", "tags", "genres", "people")
@@ -210,7 +218,7 @@ class Trainer:
         code = pd.factorize(candidates["list"])[0]
         item = candidates["item"].to_numpy()
         offset = np.append(learned.effect, 0.0)[item]
-        place, _ = places(code)
+        place = place_within(code)
         return padded_lists(code, item, np.zeros(len(code)), code.max(initial=-1) + 1, offset), code, place
 
 

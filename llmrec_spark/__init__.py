@@ -4,8 +4,8 @@ Ground: no Spark, no torch
     errors              what a user can mend, each with the exit code of a job
     config_section      what every part of the configuration is
     promotion_config    how much worse a challenger may be
-    training_config     what it may say of the examples a model learns from
-    network_config      and of the network that ranks, and of its training
+    training_config     which examples a model learns from
+    network_config      the network that ranks, and how it is trained
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
     tables              every table: columns, types, keys, comments
@@ -112,14 +112,14 @@ model/: torch and numpy, no Spark, no MLflow
     reasons             the parts of a score
     lists               the final lists of a batch of users
     single_pairs        the match of pairs given as text
-    losses              what training makes small
+    losses              the loss of a list
     pair_kernels        how alike two items are, in several ways
     item_effect         what pulls people to an item whoever they are
-    item_prior          what is expected of one nobody has met
+    item_prior          what is expected of one nobody has met, by its kernels with those that were
     taste_gp            a history -> a signed weight per behaviour, in closed form
     prior_features      texts and columns of an item, made narrow
     ridge_prior         what is expected of an item, as a linear function of these
-    count_effects       the same from how often each item was shown and clicked
+    count_effects       the effect of an item from how often it was shown and clicked
     ad_reader           what a trained ranker reads of ads, the same on every day
     taste_ranker        effects, tastes and calibrated probabilities as part of a model
     taste_training      examples -> such a ranker
@@ -132,7 +132,7 @@ model/: torch and numpy, no Spark, no MLflow
     network_rows        rows of a table of examples -> a batch
     behaviour_networks  a history -> tokens, by LSTM, Transformer or text; target attention
     heads               a vector per ad -> p_click and p_conversion
-    network_losses      what training makes small
+    network_losses      those of both probabilities, and their sum
     ranking_network     lists and histories -> log-odds
     pretraining         what histories teach without a label
     training_checkpoint  where a training was

@@ -1,4 +1,4 @@
-"""What `network:` and `training:` in conf/*.yaml may say: the network that ranks the best ads, and how it learns."""
+"""The shape of a network that ranks the best ads, and how it learns; no file of conf/ has these sections yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmrec_spark.config_section import Section
 
 
 class NetworkConfig(Section):
-    """`network:` the shape of a network; kept beside its weights."""
+    """The shape of a network; kept beside its weights."""
 
     behaviours: Literal["lstm", "transformer", "text"] = "transformer"  # what reads a history
     width: int = Field(64, ge=4)  # of every vector inside; text vectors are mapped to it
@@ -28,7 +28,7 @@ class NetworkConfig(Section):
 
 
 class AugmentationSettings(Section):
-    """`training.augmentation:` how a history is varied each time it is read. All 0: as it was."""
+    """How a history is varied each time it is read. All 0: as it was."""
 
     crop: float = Field(0.0, ge=0, lt=1)  # share that is cut away: a window of the rest remains
     mask: float = Field(0.0, ge=0, lt=1)  # probability that a behaviour does not say which ad it was
@@ -41,7 +41,7 @@ class AugmentationSettings(Section):
 
 
 class PretrainingSettings(Section):
-    """`training.pretraining:` what a network learns from histories alone, before it sees a label of an ad shown."""
+    """What a network learns from histories alone, before it sees a label of an ad shown."""
 
     objective: Literal["none", "next", "masked"] = "none"  # next: the ad clicked next; masked: a hidden behaviour's ad
     epochs: int = Field(1, ge=1)
@@ -51,7 +51,7 @@ class PretrainingSettings(Section):
 
 
 class TrainingSettings(Section):
-    """`training:` how a network learns. Same settings and data: same weights, killed in between or not."""
+    """How a network learns. Same settings and data: same weights, killed in between or not."""
 
     seed: int = 1  # of first weights, dropout and augmentation
     epochs: int = Field(3, ge=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from llmrec_spark.model.catalogue import Catalogue
-from llmrec_spark.model.pair_kernels import FARTHEST, ItemFeatures, unit_rows
+from llmrec_spark.model.pair_kernels import FARTHEST, ItemFeatures, field_centres, text_vectors
 from llmrec_spark.model.prior_features import PriorFeatures, fit_prior_features
 
 MIN_SPREAD = 1e-9
@@ -25,12 +25,7 @@ class AdReader:
 
     def features(self, catalogue: Catalogue, columns: np.ndarray) -> ItemFeatures:
         """What the kernels compare, of every item of a catalogue; columns (I, M) as they stand, NaN where unknown."""
-        vectors = []
-        for place, centre in zip(catalogue.fields.T, self.centres, strict=True):
-            found = np.asarray(catalogue.vectors[np.maximum(place, 0)], dtype=np.float32) - centre
-            vectors.append(unit_rows(np.where((place >= 0)[:, None], found, np.float32(0.0))))
-        dense = {f"{name} text": one for name, one in zip(self.fields, vectors, strict=True)}
-        dense["all texts"] = unit_rows(np.sum(vectors, axis=0))
+        dense = text_vectors(catalogue, self.fields, self.centres)
         near = {
             name: ((columns[:, number] - mean) / spread).astype(np.float32)
             for number, (name, (mean, spread)) in enumerate(self.columns.items())
@@ -50,11 +45,7 @@ def fit_ad_reader(
 
     columns (I,) by name, NaN where unknown.
     """
-    width = catalogue.vectors.shape[1]
-    centres = np.zeros((len(fields), width), dtype=np.float32)
-    for number, place in enumerate(catalogue.fields.T):
-        if (place >= 0).any():
-            centres[number] = catalogue.vectors[place[place >= 0]].mean(axis=0)
+    centres = field_centres(catalogue, np.arange(len(catalogue.fields)))
     known = {name: one[~np.isnan(one)] for name, one in columns.items()}
     spreads = {
         name: (float(one.mean()), max(float(one.std()), MIN_SPREAD)) if len(one) else (0.0, 1.0)

@@ -55,10 +55,7 @@ def item_features(
     sets     values of each item by name, e.g. its tags: compared by idf-weighted overlap
     columns  (I,) float by name, NaN where unknown
     """
-    vectors = centred_fields(catalogue)  # N of (I, D)
-    dense = {f"{name} text": one for name, one in zip(fields, vectors, strict=True)}
-    total = np.sum(vectors, axis=0) if vectors else np.zeros((len(catalogue.fields), 1), dtype=np.float32)
-    dense["all texts"] = unit_rows(total)
+    dense = text_vectors(catalogue, fields, field_centres(catalogue, catalogue.live))
     sparse = {"keywords": catalogue.keywords}
     for name, values in (sets or {}).items():
         lists = [list(dict.fromkeys(one)) for one in values]
@@ -69,17 +66,27 @@ def item_features(
     return ItemFeatures(dense, sparse, near, slopes)
 
 
-def centred_fields(catalogue: Catalogue) -> list[np.ndarray]:
-    """The vectors of each field, (I, D) float32: less their mean over live ads, of unit length; zero where missing."""
-    found = []
-    for column in catalogue.fields.T:
-        present = column >= 0
-        vectors = np.asarray(catalogue.vectors[np.maximum(column, 0)], dtype=np.float32)
-        live = catalogue.live[present[catalogue.live]]
-        if len(live):
-            vectors = vectors - vectors[live].mean(axis=0)
-        found.append(unit_rows(np.where(present[:, None], vectors, np.float32(0.0))))
-    return found
+def field_centres(catalogue: Catalogue, items: np.ndarray) -> np.ndarray:
+    """The mean vector of each field over those of the items (n,) that have it, (N, D) float32; zero where none has."""
+    centres = np.zeros((catalogue.fields.shape[1], catalogue.vectors.shape[1]), dtype=np.float32)
+    for number, place in enumerate(catalogue.fields[items].T):
+        if (place >= 0).any():
+            centres[number] = catalogue.vectors[place[place >= 0]].mean(axis=0)
+    return centres
+
+
+def text_vectors(catalogue: Catalogue, fields: Sequence[str], centres: np.ndarray) -> dict[str, np.ndarray]:
+    """The vectors of each field, less `centres` (N, D), and their mean, `all texts`: (I, D) float32 of every item.
+
+    Of unit length; zero where an item lacks the field, or any text.
+    """
+    vectors = []
+    for place, centre in zip(catalogue.fields.T, centres, strict=True):
+        found = np.asarray(catalogue.vectors[np.maximum(place, 0)], dtype=np.float32) - centre
+        vectors.append(unit_rows(np.where((place >= 0)[:, None], found, np.float32(0.0))))
+    found = {f"{name} text": one for name, one in zip(fields, vectors, strict=True)}
+    total = np.sum(vectors, axis=0) if vectors else np.zeros((len(catalogue.fields), 1), dtype=np.float32)
+    return {**found, "all texts": unit_rows(total)}
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:

@@ -65,6 +65,22 @@ class PaddedLists(NamedTuple):
         return PaddedLists(self.item[rows], self.clicked[rows], self.offset[rows])
 
 
+def place_within(owner: np.ndarray) -> np.ndarray:
+    """The place of each row within its owner; owner (n,) ascending."""
+    return np.arange(len(owner)) - np.searchsorted(owner, owner)
+
+
+def padded(owner: np.ndarray, owners: int, values: tuple[np.ndarray, ...], fill: tuple[float, ...]) -> list[Tensor]:
+    """Each of values (n,), whose owners ascend, as (owners, longest)."""
+    place = place_within(owner)
+    tables = []
+    for one, empty in zip(values, fill, strict=True):
+        table = np.full((owners, int(place.max(initial=-1)) + 1), empty, dtype=one.dtype)
+        table[owner, place] = one
+        tables.append(torch.as_tensor(table))
+    return tables
+
+
 def fitted_levels(histories: PaddedHistories, level: Level) -> Tensor:
     """(B,) the most probable level of each user; the prior mean without a history."""
     present = histories.item >= 0

@@ -18,7 +18,14 @@ from torch import Tensor
 from llmrec_spark.model.behaviour_encoder import flatten
 from llmrec_spark.model.catalogue import open_catalogue
 from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
-from llmrec_spark.model.taste_gp import PaddedHistories, behaviour_weights, fitted_levels, taste_block, taste_terms
+from llmrec_spark.model.taste_gp import (
+    PaddedHistories,
+    behaviour_weights,
+    fitted_levels,
+    padded,
+    taste_block,
+    taste_terms,
+)
 from llmrec_spark.model.taste_ranker import open_taste_ranker
 
 USERS_AT_ONCE = 64
@@ -99,19 +106,15 @@ class TrainedAds:
         clicked = flatten(batch["clicked"])[0].astype(np.float32)
         positions = pd.to_numeric(pd.Series(flatten(batch["positions"])[0]), errors="coerce").to_numpy(dtype=np.float64)
         item = self._known(ads)
-        user, place = np.repeat(np.arange(len(batch)), lengths), _places(lengths)
+        user = np.repeat(np.arange(len(batch)), lengths)
         offset = self.effects[0][item] + self.ranker.position(positions)
-        shape = (len(batch), int(lengths.max(initial=0)))
-        padded = PaddedHistories(
-            _padded(shape, user, place, item, -1),
-            _padded(shape, user, place, clicked, 0.0),
-            _padded(shape, user, place, offset.astype(np.float32), 0.0),
-        )
+        values = (item, clicked, offset.astype(np.float32))
+        histories = PaddedHistories(*padded(user, len(batch), values, (-1, 0.0, 0.0)))
         # an unknown ad stands anywhere in a history: pad on the right, as the kernels expect
-        order = torch.argsort((padded.item < 0).to(torch.int8), dim=1, stable=True)
-        padded = PaddedHistories(*(torch.gather(one, 1, order) for one in padded))
-        alpha = behaviour_weights(padded, self.kernels(padded.item), self.ranker.level)
-        level = fitted_levels(padded, self.ranker.level)
+        order = torch.argsort((histories.item < 0).to(torch.int8), dim=1, stable=True)
+        histories = PaddedHistories(*(torch.gather(one, 1, order) for one in histories))
+        alpha = behaviour_weights(histories, self.kernels(histories.item), self.ranker.level)
+        level = fitted_levels(histories, self.ranker.level)
         back = torch.zeros_like(alpha).scatter(1, order, alpha).double().numpy()
         return pd.DataFrame(
             {
@@ -177,14 +180,3 @@ def taste_table(folder: str, block: int, block_ads: int) -> Tensor:
     ads = trained_ads(folder)
     live = ads.catalogue.live[block * block_ads : (block + 1) * block_ads]
     return kernel_table(ads.features, ads.weights, np.asarray(ads.catalogue.behaviours), np.asarray(live))
-
-
-def _places(lengths: np.ndarray) -> np.ndarray:
-    """The place of each of sum(lengths) rows within its own list."""
-    return np.asarray(np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths))
-
-
-def _padded(shape: tuple[int, int], user: np.ndarray, place: np.ndarray, values: np.ndarray, fill: float) -> Tensor:
-    table = np.full(shape, fill, dtype=values.dtype)
-    table[user, place] = values
-    return torch.as_tensor(table)

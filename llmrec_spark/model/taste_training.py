@@ -21,6 +21,8 @@ from llmrec_spark.model.taste_gp import (
     alphas,
     fitted_levels,
     learn_theta,
+    padded,
+    place_within,
     taste_of_lists,
 )
 from llmrec_spark.model.taste_ranker import TasteRanker, by_position
@@ -29,7 +31,7 @@ LARGEST_STACK = 2**28  # numbers of every kernel of every pair, 1 GB; more are w
 NEWTON_STEPS = 50
 
 
-class TrainingSettings(NamedTuple):
+class TasteSettings(NamedTuple):
     """What is not learned."""
 
     effect_spread: float = 0.6  # prior standard deviation of an ad's effect, log-odds
@@ -75,7 +77,7 @@ def train_taste_ranker(
     columns: Mapping[str, np.ndarray],
     examples: Examples,
     before: ShownBefore,
-    settings: TrainingSettings,
+    settings: TasteSettings,
 ) -> Trained:
     """Learns from the examples that are not held back, and calibrates on those that are.
 
@@ -166,22 +168,6 @@ def padded_lists(examples: Examples, offset: np.ndarray) -> tuple[PaddedLists, t
     values = (examples.item, examples.clicked, offset.astype(np.float32))
     at = (examples.list, place_within(examples.list))
     return PaddedLists(*padded(examples.list, lists, values, (-1, False, 0.0))), at
-
-
-def place_within(owner: np.ndarray) -> np.ndarray:
-    """The place of each row within its owner; owner (n,) ascending."""
-    return np.arange(len(owner)) - np.searchsorted(owner, owner)
-
-
-def padded(owner: np.ndarray, owners: int, values: tuple[np.ndarray, ...], fill: tuple[float, ...]) -> list[Tensor]:
-    """Each of values (n,), whose owners ascend, as (owners, longest)."""
-    place = place_within(owner)
-    tables = []
-    for one, empty in zip(values, fill, strict=True):
-        table = np.full((owners, int(place.max(initial=-1)) + 1), empty, dtype=one.dtype)
-        table[owner, place] = one
-        tables.append(torch.as_tensor(table))
-    return tables
 
 
 def training_lists(

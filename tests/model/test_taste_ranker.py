@@ -3,15 +3,23 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from llmrec_spark.model.count_effects import count_effects, learn_effect_model
 from llmrec_spark.model.taste_ranker import by_position, open_taste_ranker
 from llmrec_spark.model.taste_scoring import COLUMNS, COUNTS, RANKER, TrainedAds
-from llmrec_spark.model.taste_training import Examples, ShownBefore, TrainingSettings, logistic, train_taste_ranker
+from llmrec_spark.model.taste_training import (
+    Examples,
+    ShownBefore,
+    TasteSettings,
+    logistic,
+    pair_lookup,
+    train_taste_ranker,
+)
 from tests.model.catalogues import simple_world, unit
 
 ADS, USERS, DAYS, SHOWN = 40, 120, 6, 8
-SETTINGS = TrainingSettings(lists=2_000, rank=4)
+SETTINGS = TasteSettings(lists=2_000, rank=4)
 
 
 def sigmoid(x):
@@ -184,6 +192,13 @@ def test_without_examples_of_one_side_training_still_ends(trained, world, held_b
     found = train_taste_ranker(world.catalogue(), world.fields, {}, examples, nothing, SETTINGS)
     assert np.isfinite(found.log_odds).all()
     assert np.isfinite(found.ranker.p_click).all()
+
+
+def test_kernels_of_many_ads_are_worked_out_as_they_are_looked_up(ads, monkeypatch):
+    rows, columns = torch.tensor([[3, 0, -1], [5, 6, 7]]), torch.tensor([[1, -1], [2, 3]])
+    looked_up = pair_lookup(ads.features)(rows, columns)
+    monkeypatch.setattr("llmrec_spark.model.taste_training.LARGEST_STACK", 0)
+    torch.testing.assert_close(pair_lookup(ads.features)(rows, columns), looked_up)
 
 
 def test_counts_pull_an_effect_away_from_its_prior():
