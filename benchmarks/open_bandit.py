@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from llmrec_spark.bootstrap import percentiles, poisson_table, user_weights
-from llmrec_spark.config import EvaluationConfig, StatisticsConfig
+from llmrec_spark.config import StatisticsConfig
+from llmrec_spark.evaluation_config import EvaluationConfig
 from llmrec_spark.policy_values import ESTIMATES, policy_values, refusal, weight_figures
 
 ITEMS = 46

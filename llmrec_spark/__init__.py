@@ -5,10 +5,13 @@ Ground: no Spark, no torch
     config_section      what every part of the configuration is
     promotion_config    how much worse a challenger may be
     training_config     which examples a model learns from
+    ranker_config       what it learns from them
     network_config      the network that ranks, and how it is trained
+    evaluation_config   how a day is judged, and what is an alert
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
-    tables              every table: columns, types, keys, comments
+    tables              every table of ours: columns, types, keys, comments
+    input_tables        those of the company
     evaluation_tables   those of an evaluated day
     training_tables     those a model learns from
     texts               normalised, segmented into keywords, hashed
@@ -32,6 +35,7 @@ The line of data, Spark only
 The line of data, Spark on the driver and model/ on the executors
     text_vectors        one vector per distinct text
     ad_catalogue        the ads and queries of a run as arrays that every node maps
+    tastes              what a trained model makes of each history
     backgrounds         how well each ad matches people at large
     matches             how well each ad suits each user
     rankings            the final lists, with their reasons
@@ -59,13 +63,19 @@ Around the line
     column_maps         an input under our column names and types
     daily_inputs        the company's tables pinned, checked, counted
     model_registration  an encoder becomes a model
+    daily_catalogue     the ads of a day, encoded and shared
     daily_scoring       the stages of one day in order
     daily_publishing    the one commit that readers see, and what is forgotten
     explanations        published lists in words
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
     evaluated_log       the log, users and ads as an evaluation reads them
+    held_back           how well scorers order lists that were held back, on arrays
     training_data       the tables a model learns from, filled day by day
+    model_training      a ranker learned from them, and judged
+    model_cards         what a trained model is and how good it was, in words
+    training_plots      its drawings
+    training_runs       one training, written and registered
     daily_off_policy    what the lists of runs would have earned
     daily_variety       how varied its lists are, beside baselines
     daily_drift         a run's profile kept, compared, and what left its bounds
@@ -108,22 +118,24 @@ model/: torch and numpy, no Spark, no MLflow
     behaviour_encoder   a history -> weighted items
     match               the attention match, by table and by the formula
     ranker              match -> lift, log-odds, score; the best of each user; caps
-    scoring             users against a block of ads
-    reasons             the parts of a score
-    lists               the final lists of a batch of users
-    single_pairs        the match of pairs given as text
     losses              the loss of a list
     pair_kernels        how alike two items are, in several ways
     item_effect         what pulls people to an item whoever they are
-    item_prior          what is expected of one nobody has met, by its kernels with those that were
-    taste_gp            a history -> a signed weight per behaviour, in closed form
     prior_features      texts and columns of an item, made narrow
     ridge_prior         what is expected of an item, as a linear function of these
     count_effects       the effect of an item from how often it was shown and clicked
     ad_reader           what a trained ranker reads of ads, the same on every day
+    taste_gp            a history -> a signed weight per behaviour, in closed form
     taste_ranker        effects, tastes and calibrated probabilities as part of a model
-    taste_training      examples -> such a ranker
     taste_scoring       users and ads of a run through it
+    scoring             users against a block of ads
+    reasons             the parts of a score
+    lists               the final lists of a batch of users
+    single_pairs        the match of pairs given as text
+    training_sample     the lists that training holds in memory
+    taste_training      examples -> such a ranker
+    untrained_examples  what the untrained score says of examples
+    item_prior          what is expected of one nobody has met, by its kernels with those that were
     pair_features       what a ranker reads of a user and an ad
     linear_ranker       these -> a score whose parts add up
     tree_ranker         LambdaMART on them, and the mean of several scores

@@ -9,10 +9,13 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from llmrec_spark.errors import DataError
 
-def behaved_ads(sequences: DataFrame) -> DataFrame:
-    """ad_id of every ad in a history, each once."""
-    return sequences.select(F.explode("ad_ids").alias("ad_id")).where(F.col("ad_id").isNotNull()).distinct()
+
+def behaved_ads(sequences: DataFrame, *, skips: bool) -> DataFrame:
+    """ad_id of every ad in a history, each once; with `skips` also of those that were shown and not clicked."""
+    ads = F.concat("ad_ids", "skipped_ad_ids") if skips else F.col("ad_ids")
+    return sequences.select(F.explode(ads).alias("ad_id")).where(F.col("ad_id").isNotNull()).distinct()
 
 
 def write_catalogue(
@@ -25,13 +28,15 @@ def write_catalogue(
     live: DataFrame,
     behaved: DataFrame,
     fields: Sequence[str],
+    figures: DataFrame | None = None,
 ) -> None:
-    """Collects what the match needs of the ads and writes it to `folder`, on the driver.
+    """Collects what the match, or a trained ranker, needs of the ads and writes it to `folder`, on the driver.
 
     Reads    ad_texts (ad_id, field, text_hash, keywords) of every ad of `live` and `behaved` (ad_id each, unique),
-             queries (query_hash, keywords), text_vectors (text_hash, vector) of one encoder
+             queries (query_hash, keywords), text_vectors (text_hash, vector) of one encoder; `figures` of a trained
+             model, one row per ad: ad_id, shown, clicks, conversions and the columns that its ranker names
     """
-    from llmrec_spark.model.catalogue import build_catalogue
+    from llmrec_spark.model.catalogue import build_catalogue, save_figures
     from llmrec_spark.model.checkpoint import open_model
 
     model = open_model(model_folder)
@@ -40,7 +45,7 @@ def write_catalogue(
     vectors = text_vectors.select("text_hash", "vector").join(hashes, on="text_hash", how="left_semi")
     live_ids = [row.ad_id for row in live.select("ad_id").collect()]
     behaved_ids = [row.ad_id for row in behaved.select("ad_id").collect()]
-    build_catalogue(
+    catalogue = build_catalogue(
         texts.toPandas(),
         queries.select("query_hash", "keywords").toPandas(),
         pd.DataFrame(vectors.toPandas()).set_index("text_hash")["vector"],
@@ -51,4 +56,22 @@ def write_catalogue(
         centre=model.centre,
         frequency=model.document_frequency,
         documents=model.documents,
-    ).save(folder)
+    )
+    catalogue.save(folder)
+    if figures is not None and model.ranker is not None:
+        columns = model.config.ranker_columns or ()
+        save_figures(folder, catalogue, pd.DataFrame(figures.toPandas()), ranker=model.ranker, columns=columns)
+
+
+def ad_columns(ads: DataFrame, names: Sequence[str]) -> DataFrame:
+    """ad_id and the named columns of `ads` as doubles, NULL where one is no number. Raises DataError for one of none.
+
+    `ads` are those of inputs.ads, as they are checked.
+    """
+    missing = sorted(set(names) - set(ads.columns))
+    if missing:
+        raise DataError(
+            f"inputs.ads: lacks the columns {missing} that the model learns from (ranker.columns). Columns there: "
+            f"{', '.join(sorted(ads.columns))}."
+        )
+    return ads.select("ad_id", *[F.expr(f"try_cast(`{name}` AS double)").alias(name) for name in names])

@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from llmrec_spark.events import midnight
+from llmrec_spark.input_tables import ADS
 from llmrec_spark.quarantine import REFUSED, refuse_doubles
-from llmrec_spark.tables import ADS
 
 
 def checked_ads(ads: DataFrame) -> DataFrame:

@@ -7,8 +7,8 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from llmrec_spark.input_tables import USERS
 from llmrec_spark.quarantine import REFUSED, refuse_doubles
-from llmrec_spark.tables import USERS
 
 
 def checked_users(users: DataFrame, *, has_consent: bool) -> DataFrame:

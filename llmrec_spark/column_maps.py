@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from llmrec_spark.config import InputConfig
 from llmrec_spark.errors import DataError
-from llmrec_spark.tables import INPUTS
+from llmrec_spark.input_tables import INPUTS
 
 
 def mapped_input(

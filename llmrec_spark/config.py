@@ -9,11 +9,14 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from llmrec_spark.config_section import Section
+from llmrec_spark.evaluation_config import DriftConfig, EvaluationConfig
 from llmrec_spark.promotion_config import PromotionConfig
+from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.training_config import TrainingConfig
 
 TextField = Literal["title", "description", "tags", "category", "people"]
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
+UNDECISIVE = ("tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify", "training", "ranker")
 
 
 class InputConfig(Section):
@@ -84,6 +87,16 @@ class EventsConfig(Section):
     max_age_hours: float = Field(48.0, gt=0)  # the newest event before D may be this old
     max_refused_share: float = Field(0.05, ge=0, le=1)  # of the rows read
     quarantine_per_reason: int = Field(10_000, ge=1)  # rows kept per reason and run; counts are exact
+
+    @property
+    def acts(self) -> list[str]:
+        """The types of a behaviour."""
+        return [kind for kind, weight in self.weights.items() if weight > 0]
+
+    @property
+    def answers(self) -> list[str]:
+        """The types that answer an impression; in a log without impressions, every behaviour."""
+        return list(self.clicks) if self.impressions else self.acts
 
     @model_validator(mode="after")
     def types_are_known(self) -> EventsConfig:
@@ -158,9 +171,17 @@ class ExclusionsConfig(Section):
     resting_days: int = Field(7, ge=1)  # ... an ad is left out for these days
 
 
+class ValueConfig(Section):
+    """`value:` what an impression is worth, once a trained model gives probabilities."""
+
+    pricing: Literal["per_click", "per_conversion"] = "per_click"  # p_click x bid, or x p_conversion x mean value
+    currency: str = Field("USD", min_length=1)  # of the bids and of the values of conversions
+
+
 class RankingConfig(Section):
     """`ranking:` the final list."""
 
+    order_by: Literal["log_odds", "expected_value"] = "log_odds"  # expected_value asks for a trained model
     max_per_user: int = Field(10, ge=1)  # K
     max_per_advertiser: int | None = Field(3, ge=1)
     max_per_category: int | None = Field(4, ge=1)
@@ -173,49 +194,6 @@ class AuditConfig(Section):
     min_users: int = Field(1, ge=0)  # lists
     max_cold_share: float = Field(1.0, ge=0, le=1)  # of the lists that are cold_start
     max_short_share: float = Field(1.0, ge=0, le=1)  # of the lists that are shorter than K
-
-
-class OffPolicyConfig(Section):
-    """`evaluation.off_policy:` what the propensities of a log must allow before another ranking is valued by them."""
-
-    min_effective_sample: float = Field(100.0, ge=1)  # rows of equal weight that would say as much
-    min_effective_clicks: float = Field(20.0, ge=1)  # likewise, of the rows that were clicked
-    max_weight_share: float = Field(0.05, gt=0, le=1)  # of all weight, on one row
-    max_unknown_share: float = Field(0.05, ge=0, le=1)  # of the impressions, without propensity or position
-    min_support: float = Field(0.9, gt=0, le=1)  # of the positions, where the log could have shown the other's ad
-    clip: float = Field(100.0, ge=1)  # largest weight in clipped_ips
-
-
-class EvaluationConfig(Section):
-    """`evaluation:` how a day is judged once its clicks are in."""
-
-    click_hours: float = Field(24.0, gt=0)  # after its impression a click counts
-    conversion_days: float = Field(7.0, gt=0)  # after the last click a conversion is credited to it
-    k: int = Field(10, ge=1)  # cut-off of the ranking metrics
-    user_columns: tuple[str, ...] = ()  # of `users`: every metric by their values too
-    group_columns: tuple[str, ...] = ()  # of `ads`: which share of the places each of their values has
-    replicates: int = Field(200, ge=20)  # of the bootstrap
-    seed: int = 1  # of the bootstrap
-    off_policy: OffPolicyConfig = OffPolicyConfig()
-
-
-class DriftConfig(Section):
-    """`drift:` how far a day may move from the days before it until `alerts` has a row. Shares are of 1."""
-
-    window_days: int = Field(28, ge=1)  # before the day: each weekday four times
-    sample_rows: int = Field(10_000, ge=1, le=100_000)  # values kept of each score column of a day's lists
-    min_sample: int = Field(10_000, ge=1)  # with fewer on either side a distance is told and raises no alert
-    few_rows: int = Field(500, ge=1)  # a count or share of fewer rows raises no alert
-    max_ks: float = Field(0.05, gt=0, le=1)  # distance between the distributions of scores
-    min_rows_ratio: float = Field(0.5, ge=0, le=1)  # of a count to its mean
-    max_rows_ratio: float = Field(2.0, ge=1)
-    max_null_rise: float = Field(0.1, gt=0, le=1)  # of the rows without a value in a column
-    max_new_rise: float = Field(0.1, gt=0, le=1)  # of the ads or users that the window has not met
-    max_unknown_rise: float = Field(0.05, gt=0, le=1)  # of the tokens
-    max_refused_rise: float = Field(0.01, gt=0, le=1)  # of the events read
-    max_lists_rise: float = Field(0.1, gt=0, le=1)  # of the lists that are short or cold_start
-    max_top_rise: float = Field(0.1, gt=0, le=1)  # of the lists whose first ad is the commonest first ad
-    max_calibration_ratio: float = Field(2.0, ge=1)  # of the calibration error to its mean
 
 
 class HookConfig(Section):
@@ -256,6 +234,7 @@ class Config(Section):
     statistics: StatisticsConfig = StatisticsConfig()
     match: MatchConfig = MatchConfig()
     exclusions: ExclusionsConfig = ExclusionsConfig()
+    value: ValueConfig = ValueConfig()
     ranking: RankingConfig = RankingConfig()
     audit: AuditConfig = AuditConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -263,11 +242,11 @@ class Config(Section):
     promotion: PromotionConfig = PromotionConfig()
     notify: NotifyConfig = NotifyConfig()
     training: TrainingConfig = TrainingConfig()
+    ranker: RankerConfig = RankerConfig()
 
     def digest(self) -> str:
         """SHA-256 of what decides the rows: not where things are kept, what is judged or learned, who is told."""
-        undecisive = {"tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify", "training"}
-        return _digest(self.model_dump(mode="json", exclude=undecisive))
+        return _digest(self.model_dump(mode="json", exclude=set(UNDECISIVE)))
 
     def training_digest(self) -> str:
         """SHA-256 of what decides the examples that a model learns from."""

@@ -15,10 +15,11 @@ from llmrec_spark.column_maps import mapped_input
 from llmrec_spark.config import Config
 from llmrec_spark.errors import DataError
 from llmrec_spark.events import checked_events
+from llmrec_spark.input_tables import INPUTS
 from llmrec_spark.quarantine import REFUSED, accepted, refusals
 from llmrec_spark.runs import Run
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import INPUTS, QUARANTINE
+from llmrec_spark.tables import QUARANTINE
 
 
 @dataclass(frozen=True)

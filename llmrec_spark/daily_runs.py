@@ -8,17 +8,19 @@ from datetime import date
 import pandas as pd
 from pyspark.sql import functions as F
 
+from llmrec_spark.ad_catalogue import ad_columns
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs, read_inputs
 from llmrec_spark.daily_publishing import forget_old_runs, publish, published_run
 from llmrec_spark.daily_scoring import score_day
 from llmrec_spark.errors import AuditError, LlmrecError, ModelError, TryAgainError
 from llmrec_spark.explanations import show_lists
+from llmrec_spark.input_tables import ADS
 from llmrec_spark.registry import ResolvedModel, log_scoring_run
 from llmrec_spark.run_notices import export, told
 from llmrec_spark.runs import Run, run_id_of, say
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import ADS, OWN, RANKINGS, RECOMMENDATIONS, RUNS
+from llmrec_spark.tables import OWN, RANKINGS, RECOMMENDATIONS, RUNS
 
 EXAMPLE_LISTS = 10
 
@@ -46,7 +48,7 @@ def publish_days(
             continue
         resolved = resolved or model()
         inputs = read_inputs(storage, config)
-        check_fields(resolved, config)
+        check_model(resolved, config, inputs)
         run = new_run(storage, config, day, inputs, resolved)
         say(f"run {run.run_id}: {day}, model {resolved.version}, {'shadow' if shadow else 'to be published'}")
         if not recompute:
@@ -144,16 +146,26 @@ def new_run(storage: Storage, config: Config, day: date, inputs: Inputs, model: 
     )
 
 
-def check_fields(model: ResolvedModel, config: Config) -> None:
-    """Raises ModelError where the model was registered for other text fields than the configuration names."""
+def check_model(model: ResolvedModel, config: Config, inputs: Inputs) -> None:
+    """Raises ModelError where the model is not one of this configuration, DataError where an input lacks its columns.
+
+    That is: registered for other text fields than the configuration names, or without the ranker that
+    `ranking.order_by: expected_value` asks for.
+    """
     from llmrec_spark.model.checkpoint import open_model
 
-    fields = open_model(model.folder).config.fields
-    if tuple(fields) != tuple(config.text.fields):
+    opened = open_model(model.folder).config
+    if tuple(opened.fields) != tuple(config.text.fields):
         raise ModelError(
-            f"model {model.version}: was registered for text.fields {list(fields)}, the configuration has "
+            f"model {model.version}: was registered for text.fields {list(opened.fields)}, the configuration has "
             f"{list(config.text.fields)}. Run jobs/register_model.py with this configuration."
         )
+    if opened.ranker_columns is None and config.ranking.order_by == "expected_value":
+        raise ModelError(
+            f"model {model.version}: is not trained, so it gives no p_click, which ranking.order_by: expected_value "
+            "asks for. Run jobs/train_model.py, or order by log_odds."
+        )
+    ad_columns(inputs.tables[ADS.name], opened.ranker_columns or ())
 
 
 def _example_lists(storage: Storage, run: Run, inputs: Inputs) -> pd.DataFrame:
@@ -173,7 +185,7 @@ def _example_lists(storage: Storage, run: Run, inputs: Inputs) -> pd.DataFrame:
 def plan(storage: Storage, config: Config, days: Sequence[date], model: ResolvedModel) -> None:
     """Checks configuration, tables, columns and model, and prints what would be done. Writes nothing."""
     inputs = read_inputs(storage, config)
-    check_fields(model, config)
+    check_model(model, config, inputs)
     for name, version in inputs.versions.items():
         say(f"input {name:<11} {inputs.where[name]}  version {version}")
     say(f"model {model.version}, digest {model.digest[:12]}, fields {', '.join(config.text.fields)}")

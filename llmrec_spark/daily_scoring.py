@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from pyspark import StorageLevel
@@ -24,17 +25,18 @@ from llmrec_spark import (
     rankings,
     recommendations,
     sequences,
+    tastes,
 )
 from llmrec_spark.ads import live_ads
 from llmrec_spark.candidates import scored_users
 from llmrec_spark.config import Config
+from llmrec_spark.daily_catalogue import share_catalogue
 from llmrec_spark.daily_inputs import CheckedInputs, Inputs, check_inputs
 from llmrec_spark.errors import DataError
 from llmrec_spark.events import with_consent
-from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.registry import ResolvedModel
-from llmrec_spark.runs import ENCODED, Run, say
-from llmrec_spark.session import parallel_tasks, share_folder, shuffle_tasks
+from llmrec_spark.runs import Run, say
+from llmrec_spark.session import parallel_tasks, shuffle_tasks
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import (
     AD_STATISTICS,
@@ -44,9 +46,15 @@ from llmrec_spark.tables import (
     MATCHES,
     RANKINGS,
     SEQUENCES,
-    TEXT_VECTORS,
+    TASTES,
 )
-from llmrec_spark.text_vectors import token_counts
+
+
+class Histories(NamedTuple):
+    """What is known of users with a history, one row a user."""
+
+    behaviours: DataFrame  # as sequences.histories gives them
+    tastes: DataFrame | None  # of a trained model, as TASTES
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,13 @@ class Day:
     model: ResolvedModel
     checked: CheckedInputs
     live: DataFrame  # ads that run on the day
+    ranker_columns: tuple[str, ...] | None  # of ads, that a trained model reads; None: untrained
     kept: list[DataFrame] = field(default_factory=list)  # on disk until the day ends
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model has a ranker."""
+        return self.ranker_columns is not None
 
     def keep(self, rows: DataFrame) -> DataFrame:
         """Rows that are read more than once, computed once."""
@@ -84,7 +98,7 @@ def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedM
         raise DataError(
             f"inputs.ads ({inputs.where['ads']}): no ad runs on {run.run_date}. Check starts_at and ends_at."
         )
-    day = Day(config, run, run.run_date, model, checked, live)
+    day = Day(config, run, run.run_date, model, checked, live, _ranker_columns(model))
     scratch = Path(tempfile.mkdtemp(prefix=f"llmrec_{run.run_id}_"))
     try:
         _fill_tables(storage, day, scratch)
@@ -95,6 +109,12 @@ def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedM
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _ranker_columns(model: ResolvedModel) -> tuple[str, ...] | None:
+    from llmrec_spark.model.checkpoint import open_model
+
+    return open_model(model.folder).config.ranker_columns
+
+
 def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     config, run = day.config, day.run
     consented = with_consent(day.checked.events, day.checked.users if day.checked.has_consent else None)
@@ -103,7 +123,7 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     )
     queries = day.keep(sequences.queries(consented, searches=config.events.searches))
     history = run.stage(SEQUENCES, lambda: _sequences(day, consented, shown, queries))
-    behaved = day.keep(ad_catalogue.behaved_ads(history))
+    behaved = day.keep(ad_catalogue.behaved_ads(history, skips=day.is_trained))
     used = day.checked.ads.join(day.live.select("ad_id").union(behaved).distinct(), on="ad_id", how="left_semi")
     texts = run.stage(AD_TEXTS, lambda: _ad_texts(day, used))
     statistics = run.stage(AD_STATISTICS, lambda: _ad_statistics(day, consented, shown))
@@ -114,15 +134,27 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         on="query_hash",
         how="left_semi",
     ).dropDuplicates(["query_hash"])
-    catalogue = _catalogue(storage, day, scratch, texts, asked, behaved)
+    catalogue = share_catalogue(
+        storage,
+        config,
+        run,
+        day.model,
+        scratch,
+        texts=texts,
+        asked=asked,
+        live=day.live,
+        behaved=behaved,
+        figures=_figures(day, statistics),
+    )
+    liked = run.stage(TASTES, lambda: _tastes(day, history, catalogue)) if day.is_trained else None
     behaviours = sequences.histories(
         history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
     )
     ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
-    figures = statistics.join(ambient, on="ad_id", how="inner").select("ad_id", "rate", "background", "sigma")
-    live_figures = pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)
-    scored = run.stage(MATCHES, lambda: _matches(day, users, behaviours, excluded, live_figures, catalogue))
-    ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, behaviours, live_figures, catalogue))
+    live_figures = _live_figures(day, statistics, ambient)
+    people = Histories(behaviours, liked)
+    scored = run.stage(MATCHES, lambda: _matches(day, users, people, excluded, live_figures, catalogue))
+    ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, people, live_figures, catalogue))
     [lists] = recommendations.list_counts(users, ranked, scored, length=config.ranking.max_per_user).collect()
     run.counts |= lists.asDict()
     audited = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking)
@@ -160,7 +192,7 @@ def _ad_statistics(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
         ad_statistics.in_window(events, **window),  # type: ignore[arg-type]
         ad_statistics.in_window(shown, **window) if config.impressions else None,  # type: ignore[arg-type]
         conversions=config.conversions,
-        acts=[kind for kind, weight in config.weights.items() if weight > 0],
+        acts=config.acts,
         prior_shown=day.config.statistics.prior_shown,
     )
 
@@ -180,50 +212,32 @@ def _exclusions(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
     return exclusions.exclusions(*parts)
 
 
-def _catalogue(
-    storage: Storage, day: Day, scratch: Path, texts: DataFrame, asked: DataFrame, behaved: DataFrame
-) -> str:
-    """Encodes what has no vector yet and shares the arrays the match needs; returns their shared name."""
-    from llmrec_spark.model.checkpoint import open_model
+def _figures(day: Day, statistics: DataFrame) -> DataFrame | None:
+    """What a trained ranker reads of the ads."""
+    if day.ranker_columns is None:
+        return None
+    counts = statistics.select("ad_id", "shown", "clicks", "conversions")
+    return counts.join(ad_catalogue.ad_columns(day.checked.ads, day.ranker_columns), on="ad_id", how="inner")
 
-    model = open_model(day.model.folder).config
-    run = day.run
-    asked_texts = asked.select(F.col("query_hash").alias("text_hash"), "text")
-    to_read = texts.select("text_hash", "text").union(asked_texts)
-    with run.timed(TEXT_VECTORS.name):
-        run.counts[TEXT_VECTORS.name] = encode_missing(
-            storage,
-            day.config,
-            to_read,
-            encoder=day.model.folder,
-            golden=True,
-            settings=model.encoder,
-            digest=model.encoder_digest,
-        )
-    if ENCODED + model.encoder_digest not in run.completed:
-        run.completed.append(ENCODED + model.encoder_digest)
-    vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == model.encoder_digest)
-    [read] = token_counts(to_read, vectors).collect()
-    run.counts |= read.asDict()
-    unknown_share = read.tokens_unknown / max(read.tokens_read, 1)
-    if unknown_share > day.config.text.max_unknown_share:
-        say(
-            f"  WARNING text_vectors: {unknown_share:.0%} of the tokens are unknown to the encoder of model "
-            f"{day.model.version} (bound text.max_unknown_share = {day.config.text.max_unknown_share:.0%}). "
-            "It does not know the language of these texts: register the multilingual one."
-        )
-    folder = scratch / f"catalogue_{run.run_id}"
-    ad_catalogue.write_catalogue(
-        folder,
-        model_folder=day.model.folder,
-        ad_texts=texts,
-        queries=asked,
-        text_vectors=vectors,
-        live=day.live,
-        behaved=behaved,
-        fields=model.fields,
+
+def _tastes(day: Day, history: DataFrame, catalogue: str) -> DataFrame:
+    tasks = parallel_tasks(day.run.storage.spark)
+    return tastes.tastes(history, clicks=day.config.events.answers, catalogue=catalogue, tasks=tasks)
+
+
+def _live_figures(day: Day, statistics: DataFrame, ambient: DataFrame) -> pd.DataFrame:
+    """ad_id, rate, background, sigma and price of the live ads, in order of ad_id."""
+    per_click = day.config.value.pricing == "per_click"
+    price = F.col("bid" if per_click else "mean_value").alias("price")
+    figures = (
+        statistics.join(ambient, on="ad_id", how="inner")
+        .join(day.live.select("ad_id", "bid"), on="ad_id", how="inner")
+        .select("ad_id", "rate", "background", "sigma", price)
     )
-    return share_folder(storage.spark, folder, folder.name)
+    found = pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)
+    if day.is_trained:
+        day.run.counts["ads_without_price"] = int(found["price"].isna().sum())
+    return found
 
 
 def _backgrounds(day: Day, behaviours: DataFrame, catalogue: str) -> DataFrame:
@@ -237,16 +251,16 @@ def _backgrounds(day: Day, behaviours: DataFrame, catalogue: str) -> DataFrame:
 def _matches(
     day: Day,
     users: DataFrame,
-    behaviours: DataFrame,
+    people: Histories,
     excluded: DataFrame,
     live_figures: pd.DataFrame,
     catalogue: str,
 ) -> DataFrame:
-    requests = matches.match_requests(users, behaviours, excluded, day.checked.candidates)
+    requests = matches.match_requests(users, people.behaviours, excluded, day.checked.candidates, people.tastes)
     direct = False
     if day.checked.candidates is not None:  # as many c as the pairs need, or the whole table C
         needed = requests.agg(F.sum(F.size("ad_ids") * F.size("candidates")).alias("n")).first()
-        behaved = behaviours.select(F.explode("ad_ids")).distinct().count()
+        behaved = people.behaviours.select(F.explode("ad_ids")).distinct().count()
         direct = (needed.n or 0) < behaved * len(live_figures)  # type: ignore[union-attr]
         day.run.counts["matched_directly"] = int(direct)
     return matches.matches(
@@ -254,6 +268,8 @@ def _matches(
         live_figures,
         catalogue=catalogue,
         match=day.config.match,
+        ranking=day.config.ranking,
+        value=day.config.value,
         direct=direct,
         keep=day.config.match.keep_per_user if day.checked.candidates is None else None,
         tasks=parallel_tasks(day.run.storage.spark),
@@ -264,19 +280,20 @@ def _rankings(
     day: Day,
     scored: DataFrame,
     excluded: DataFrame,
-    behaviours: DataFrame,
+    people: Histories,
     live_figures: pd.DataFrame,
     catalogue: str,
 ) -> DataFrame:
-    sigma = live_figures["sigma"].iloc[0]
     return rankings.rankings(
-        rankings.matched_ads(scored, excluded, beta=day.config.match.beta, tasks=shuffle_tasks(day.run.storage.spark)),
-        behaviours,
+        rankings.matched_ads(scored, excluded, tasks=shuffle_tasks(day.run.storage.spark)),
+        people.behaviours,
         rankings.group_numbers(pd.DataFrame(rankings.ad_groups(day.live).toPandas())),
+        live_figures,
         catalogue=catalogue,
         fields=day.config.text.fields,
-        sigma=None if pd.isna(sigma) else float(sigma),
         match=day.config.match,
         ranking=day.config.ranking,
+        value=day.config.value,
         model_version=day.model.version,
+        tastes=people.tastes,
     )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmrec_spark.config import DriftConfig
+from llmrec_spark.evaluation_config import DriftConfig
 
 SAMPLES = "values"  # the family of samples
 PSI_BINS = 10

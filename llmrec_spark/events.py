@@ -8,8 +8,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from llmrec_spark.input_tables import EVENTS
 from llmrec_spark.quarantine import REFUSED, refuse_doubles
-from llmrec_spark.tables import EVENTS
 
 EARLIEST, LATEST = "2000-01-01 00:00:00Z", "2100-01-01 00:00:00Z"
 

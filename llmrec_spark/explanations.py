@@ -13,7 +13,7 @@ from llmrec_spark.daily_inputs import read_inputs
 from llmrec_spark.daily_publishing import published_run, refuse_expired
 from llmrec_spark.errors import DataError
 from llmrec_spark.runs import say
-from llmrec_spark.sequences import queries
+from llmrec_spark.sequences import SKIP, queries
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import AD_TEXTS, RECOMMENDATIONS, SEQUENCES
 
@@ -24,7 +24,9 @@ VERBS = {
     "purchase": "bought",
     "view": "viewed",
     "search": "searched for",
+    SKIP: "passed over",
 }
+KEYWORDS, EFFECT = "keywords", "effect"  # parts of a reason
 SHOWN_BEHAVIOURS, SHOWN_REASONS, SHOWN_WORDS = 8, 2, 4
 
 
@@ -80,6 +82,7 @@ class Words:
         self, storage: Storage, config: Config, texts: DataFrame, histories: Sequence[Row], rows: Sequence[Row]
     ) -> None:
         ads = {ad for row in histories for ad in row.ad_ids if ad} | {row.ad_id for row in rows}
+        ads |= {reason.ad_id for row in rows for reason in row.reasons if reason.ad_id}
         found = texts.where(F.col("ad_id").isin(sorted(ads))).collect()
         self.title = {row.ad_id: row.text for row in found if row.field == "title"}
         self.keywords: dict[str, set[str]] = {}
@@ -111,19 +114,35 @@ def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: Words
         say(f"    {VERBS.get(kind, kind)} {words.of_behaviour(ad_id, query_hash)}")
     say("is shown:")
     for row in rows:
-        say(f"{row['rank']:>3}. {words.title.get(row.ad_id, row.ad_id)}   [score {row.score:.2f}, {row.source}]")
+        chance = "" if row.p_click is None else f", p_click {row.p_click:.3f}"
+        say(
+            f"{row['rank']:>3}. {words.title.get(row.ad_id, row.ad_id)}   [score {row.score:.2f}{chance}, {row.source}]"
+        )
         say(f"       {reasons_in_words(row, words)}")
 
 
 def reasons_in_words(row: Row, words: Words) -> str:
     """The largest reasons of a row: the behaviours behind them, the text field, and the keywords shared."""
     parts = []
-    for reason in [reason for reason in row.reasons if reason.field != "other"][:SHOWN_REASONS]:
+    behaved = [reason for reason in row.reasons if reason.event_type is not None]
+    for reason in behaved[:SHOWN_REASONS]:
         did = VERBS.get(reason.event_type, reason.event_type)
         what = "something like it" if reason.ad_id is None else words.of_behaviour(reason.ad_id, None)
         because = "because you" if reason.contribution > 0 else "although you"
-        how = f"its {reason.field}"
-        if reason.field == "keywords" and reason.ad_id is not None:
+        how = _part_in_words(reason.field)
+        if reason.field == KEYWORDS and reason.ad_id is not None:
             how = f"shared words: {', '.join(words.shared(reason.ad_id, row.ad_id)) or 'none'}"
         parts.append(f"{because} {did} {what} ({how}, {reason.contribution:+.2f})")
+    if not behaved:
+        effects = [one.contribution for one in row.reasons if one.field == EFFECT]
+        parts = [f"because people click it ({one:+.2f} of log-odds)" for one in effects]
     return "; ".join(parts) or f"because people click it: rate {row.rate:.3f}"
+
+
+def _part_in_words(field: str) -> str:
+    """A text field of the match, or a kernel of a trained model."""
+    if field == "same":
+        return "the same ad"
+    if field.startswith("near in "):
+        return f"alike {field.removeprefix('near in ')}"
+    return f"its {field.removesuffix(' text').removeprefix('slope of ').removeprefix('all ')}"

@@ -9,11 +9,13 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from llmrec_spark.config import MatchConfig
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.session import shared_folder, task_device
 
 USERS_AT_ONCE = 512  # rows of the score matrix in memory
-SCHEMA = "user_id string, ad_id string, match double, background double, rate double, lift double, score double"
+FIGURES = ("match", "background", "rate", "lift", "log_odds", "score")
+SCHEMA = ", ".join(["user_id string, ad_id string", *(f"{name} double" for name in FIGURES)])
+TASTE = ("level", "shown_ads", "weights")  # of a user, NULL without a trained model
 
 
 def significant(value: Column) -> Column:
@@ -30,14 +32,19 @@ def order_of(score: Column, log_odds: Column, ad_id: Column) -> Column:
 
 
 def match_requests(
-    users: DataFrame, histories: DataFrame, exclusions: DataFrame, candidates: DataFrame | None
+    users: DataFrame,
+    histories: DataFrame,
+    exclusions: DataFrame,
+    candidates: DataFrame | None,
+    tastes: DataFrame | None = None,
 ) -> DataFrame:
-    """One row per user to score: user_id, ad_ids, query_hashes, log_priors, excluded, candidates (NULL: every live ad).
+    """One row per user to score: user_id, ad_ids, query_hashes, log_priors, TASTE, excluded, candidates (NULL: every
+    live ad).
 
-    users, histories: one row a user. With `candidates` (user_id, ad_id), users who were given none have no row, and
-    nothing is excluded: every given pair is scored.
+    users, histories, tastes: one row a user. With `candidates` (user_id, ad_id), users who were given none have no
+    row, and nothing is excluded: every given pair is scored.
     """
-    base = users.join(histories.drop("event_types"), on="user_id", how="left")
+    base = with_tastes(users.join(histories.drop("event_types"), on="user_id", how="left"), tastes)
     if candidates is None:
         excluded = exclusions.groupBy("user_id").agg(F.collect_list("ad_id").alias("excluded"))
         none = F.lit(None).cast("array<string>")
@@ -46,20 +53,31 @@ def match_requests(
     return base.join(given, on="user_id", how="inner").withColumn("excluded", F.lit(None).cast("array<string>"))
 
 
+def with_tastes(users: DataFrame, tastes: DataFrame | None) -> DataFrame:
+    """`users` with TASTE, NULL where a user has none, and shown_types."""
+    if tastes is not None:
+        return users.join(tastes.select("user_id", *TASTE, "shown_types"), on="user_id", how="left")
+    kinds = ("double", "array<string>", "array<double>", "array<string>")
+    none = {name: F.lit(None).cast(kind) for name, kind in zip((*TASTE, "shown_types"), kinds, strict=True)}
+    return users.withColumns(none)
+
+
 def matches(
     requests: DataFrame,
     live_figures: pd.DataFrame,
     *,
     catalogue: str,
     match: MatchConfig,
+    ranking: RankingConfig,
+    value: ValueConfig,
     direct: bool,
     keep: int | None,
     tasks: int,
 ) -> DataFrame:
-    """user_id, ad_id, match, background, rate, lift, score: the `keep` best by score, or (None) every candidate.
+    """user_id, ad_id and FIGURES of a pair: the `keep` best by score, or (None) every candidate.
 
     requests      as match_requests gives them
-    live_figures  ad_id, rate, background, sigma of every live ad, in order of ad_id
+    live_figures  ad_id, rate, background, sigma, price of every live ad, in order of ad_id
     direct        follow the formula pair by pair instead of the table C: for few candidates
 
     A task takes blocks of live ads and some of the users; what the blocks keep is merged per user.
@@ -69,7 +87,8 @@ def matches(
     def score_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from llmrec_spark.model.scoring import LiveAds, score_block, score_candidates
 
-        live = LiveAds(str(shared_folder(catalogue)), live_figures, match, task_device())
+        folder = str(shared_folder(catalogue))
+        live = LiveAds(folder, live_figures, match, task_device(), ranking=ranking, value=value)
         for batch in batches:
             for block, rows in batch.groupby("block"):
                 for start in range(0, len(rows), USERS_AT_ONCE):
@@ -79,7 +98,7 @@ def matches(
     each_block = F.explode(F.sequence(F.lit(0), F.lit(blocks - 1))).alias("block")
     share = F.pmod(F.crc32("user_id"), F.lit(max(tasks // blocks, 1)))
     found = (
-        requests.select("user_id", "ad_ids", "query_hashes", "log_priors", "excluded", "candidates", each_block)
+        requests.select("user_id", "ad_ids", "query_hashes", "log_priors", *TASTE, "excluded", "candidates", each_block)
         .repartition(max(tasks, blocks), "block", share)
         .sortWithinPartitions("block")
         .mapInPandas(score_partition, SCHEMA)
@@ -87,8 +106,6 @@ def matches(
     )
     if blocks == 1 or keep is None:
         return found
-    log_odds = F.ln(F.col("rate") / (1 - F.col("rate"))) + match.beta * F.col("lift")
-    row = F.struct("ad_id", "match", "background", "rate", "lift", "score")
-    best = F.min_by(row, order_of(F.col("score"), log_odds, F.col("ad_id")), keep)
+    best = F.min_by(F.struct("ad_id", *FIGURES), order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")), keep)
     merged = found.groupBy("user_id").agg(best.alias("rows"))
     return merged.select("user_id", F.explode("rows").alias("row")).select("user_id", "row.*")

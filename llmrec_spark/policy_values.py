@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec_spark.config import OffPolicyConfig
+from llmrec_spark.evaluation_config import OffPolicyConfig
 
 ESTIMATES = ("ips", "snips", "clipped_ips", "dm", "dr")
 TOP = 100  # one in so many of the rows with weight, the heaviest, tell how the weights end

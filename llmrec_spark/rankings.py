@@ -10,18 +10,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
-from llmrec_spark.config import MatchConfig, RankingConfig
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
+from llmrec_spark.matches import TASTE, with_tastes
 from llmrec_spark.session import shared_folder, task_device
-from llmrec_spark.tables import RANKINGS
 from llmrec_spark.texts import normalise
 
 REASONS = "array<struct<ad_id: string, event_type: string, field: string, contribution: double>>"
 LISTED = ("listed", "score", "log_odds", "match", "rate", "lift")
 GROUPS = ("advertiser", "category", "duplicate")  # what a list may hold only so many of
-NOT_YET = ("p_click", "p_conversion", "expected_value", "propensity")  # their stages do not exist
+TRAINED = ("p_click", "p_conversion", "expected_value")  # NULL without a trained model
 SCHEMA = (
     "user_id string, rank int, ad_id string, score double, log_odds double, match double, rate double, lift double, "
-    f"source string, reasons {REASONS}"
+    f"p_click double, p_conversion double, expected_value double, source string, reasons {REASONS}"
 )
 
 
@@ -51,17 +51,16 @@ def group_numbers(groups: pd.DataFrame) -> np.ndarray:
     return np.stack([pd.factorize(in_order[name])[0] for name in GROUPS], axis=1).astype(np.int32)
 
 
-def matched_ads(matches: DataFrame, exclusions: DataFrame, *, beta: float, tasks: int) -> DataFrame:
+def matched_ads(matches: DataFrame, exclusions: DataFrame, *, tasks: int) -> DataFrame:
     """One row per user: user_id and arrays of one length, in no order: listed (ad_id), score, log_odds, match, rate,
     lift; without ads of `exclusions`, spread over `tasks` tasks.
 
     matches  rows of MATCHES, of which those without a finite score are left out
     """
-    log_odds = F.ln(F.col("rate") / (1 - F.col("rate"))) + beta * F.col("lift")
     return (
         matches.where(F.abs("score") < F.lit(float("inf")))  # not NULL, nor NaN
         .join(exclusions.select("user_id", "ad_id"), on=["user_id", "ad_id"], how="left_anti")
-        .select("user_id", F.struct("ad_id", "score", log_odds.alias("log_odds"), "match", "rate", "lift").alias("ad"))
+        .select("user_id", F.struct("ad_id", *LISTED[1:]).alias("ad"))
         .repartition(tasks, "user_id")  # adaptive execution would put a day of a few MB into one task
         .groupBy("user_id")
         .agg(F.collect_list("ad").alias("ads"))
@@ -73,34 +72,36 @@ def rankings(
     matched: DataFrame,
     histories: DataFrame,
     groups: np.ndarray,
+    live_figures: pd.DataFrame,
     *,
     catalogue: str,
     fields: Sequence[str],
-    sigma: float | None,
     match: MatchConfig,
     ranking: RankingConfig,
+    value: ValueConfig,
     model_version: str,
+    tastes: DataFrame | None = None,
 ) -> DataFrame:
     """The columns of RANKINGS but run_id: at most K rows a user, rank from 1.
 
-    matched, histories: one row a user, as matched_ads and sequences.histories give them; groups: group_numbers
-    of the live ads. A list is ordered by score, then log_odds, each to 6 significant digits, then ad_id.
-    source is `personal` for users with a usable history, else `cold_start`. What no stage gives yet (p_click,
-    p_conversion, expected_value, propensity) is NULL.
+    matched, histories, tastes: one row a user, as matched_ads, sequences.histories and a run's TASTES give them;
+    groups, live_figures: group_numbers and, as matches has them, figures of the live ads.
+    A list is ordered by score, then log_odds, each to 6 significant digits, then ad_id. source is `personal` for users
+    with a usable history, else `cold_start`. propensity is NULL: no stage gives it yet.
     """
 
     def rank_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from llmrec_spark.model.lists import ListMaker
 
-        make = ListMaker(str(shared_folder(catalogue)), fields, groups, sigma, match, ranking, task_device())
+        folder = str(shared_folder(catalogue))
+        make = ListMaker(folder, fields, groups, live_figures, match, ranking, value, task_device())
         for batch in batches:
             yield make(batch)
 
-    together = matched.join(histories, on="user_id", how="left").select(
-        "user_id", *LISTED, "ad_ids", "query_hashes", "event_types", "log_priors"
+    together = with_tastes(matched.join(histories, on="user_id", how="left"), tastes).select(
+        "user_id", *LISTED, "ad_ids", "query_hashes", "event_types", "log_priors", *TASTE, "shown_types"
     )
     ranked = together.mapInPandas(rank_partition, SCHEMA)
-    later = {c.name: F.lit(None).cast(c.kind) for c in RANKINGS.columns if c.name in NOT_YET}
-    return ranked.withColumns(
-        {"match": F.nanvl("match", F.lit(None).cast("double")), "model_version": F.lit(model_version), **later}
-    )
+    unknown = F.lit(None).cast("double")
+    known = {name: F.nanvl(name, unknown) for name in ("match", *TRAINED)}
+    return ranked.withColumns(known | {"propensity": unknown, "model_version": F.lit(model_version)})

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from llmrec_spark.model_versions import CHALLENGER, CHAMPION, Contest
 
 NAME = "llmrec_ad_matcher"
 SQLITE = "sqlite:///"
+METRICS_AT_ONCE = 1_000  # more are refused
 UNLESS_SET = {  # an unreachable server costs seconds, not minutes, and the lines of a job are its own
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -84,10 +86,29 @@ def _version(mlflow: Any, uri: str) -> tuple[str, str]:
         ) from error
 
 
-def register_model(folder: Path, config: MlflowConfig, facts: Mapping[str, Any], *, aliases: tuple[str, ...]) -> str:
+@dataclass(frozen=True)
+class Lesson:
+    """What a training leaves in MLflow beside its model."""
+
+    numbers: Mapping[str, float]
+    losses: Sequence[float]  # of each step
+    card: str  # Markdown
+    plots: Mapping[str, Any]  # matplotlib figures by file name
+
+
+def register_model(
+    folder: Path,
+    config: MlflowConfig,
+    facts: Mapping[str, Any],
+    *,
+    aliases: tuple[str, ...],
+    lesson: Lesson | None = None,
+) -> str:
     """Logs a model folder as models-from-code, registers it and sets aliases; returns the version."""
-    with _tracked(config, "register_model") as (mlflow, _):
+    with _tracked(config, "register_model" if lesson is None else "train_model") as (mlflow, _):
         mlflow.log_params(dict(facts))
+        if lesson is not None:
+            _log_lesson(mlflow, lesson)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("registered_model.py")),
@@ -99,6 +120,19 @@ def register_model(folder: Path, config: MlflowConfig, facts: Mapping[str, Any],
         for alias in aliases:
             model_versions.set_alias(mlflow.MlflowClient(), NAME, alias, version)
     return version
+
+
+def _log_lesson(mlflow: Any, lesson: Lesson) -> None:
+    now = int(time.time() * 1000)
+    metric = mlflow.entities.Metric
+    metrics = [metric("loss", float(loss), now, step) for step, loss in enumerate(lesson.losses)]
+    metrics += [metric(_metric_name(name), float(value), now, 0) for name, value in lesson.numbers.items()]
+    run = mlflow.active_run().info.run_id
+    for start in range(0, len(metrics), METRICS_AT_ONCE):
+        mlflow.MlflowClient().log_batch(run, metrics=metrics[start : start + METRICS_AT_ONCE])
+    mlflow.log_text(lesson.card, "model_card.md")
+    for name, plot in lesson.plots.items():
+        mlflow.log_figure(plot, name)
 
 
 def open_contest(uri: str, config: MlflowConfig) -> Contest:

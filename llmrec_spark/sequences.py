@@ -14,6 +14,7 @@ from llmrec_spark.events import midnight
 from llmrec_spark.texts import field_keywords, normalise, text_hash
 
 SECONDS_PER_DAY = 86_400.0
+SKIP = "skip"  # in shown_types, beside the log's own types
 
 
 def queries(events: DataFrame, *, searches: Sequence[str]) -> DataFrame:
@@ -129,6 +130,33 @@ def histories(
         "query_hashes",
         "event_types",
         F.zip_with("event_types", "event_ts", log_prior).alias("log_priors"),
+    )
+
+
+def shown_before(sequences: DataFrame, *, clicks: Sequence[str], by: Sequence[str] = ("user_id",)) -> DataFrame:
+    """What a taste is learned from: the columns of `by`, and of each ad clicked or skipped, in arrays of one length,
+    shown_ads, shown_types (the click's, or SKIP), positions (NULL where unknown).
+
+    Reads    SEQUENCES' arrays; `clicks` are the types that answer an impression
+    Users who neither clicked nor skipped anything have no row.
+    """
+    behaved = F.arrays_zip(
+        F.col("ad_ids").alias("ad_id"), F.col("event_types").alias("kind"), F.col("positions").alias("position")
+    )
+    clicked = F.filter(behaved, lambda one: one["kind"].isin(*clicks) & one["ad_id"].isNotNull())
+    skipped = F.transform(
+        F.arrays_zip(F.col("skipped_ad_ids").alias("ad_id"), F.col("skipped_positions").alias("position")),
+        lambda one: F.struct(one["ad_id"].alias("ad_id"), F.lit(SKIP).alias("kind"), one["position"].alias("position")),
+    )
+    return (
+        sequences.select(*by, F.concat(clicked, skipped).alias("shown"))
+        .where(F.size("shown") > 0)
+        .select(
+            *by,
+            F.col("shown.ad_id").alias("shown_ads"),
+            F.col("shown.kind").alias("shown_types"),
+            F.col("shown.position").alias("positions"),
+        )
     )
 
 

@@ -1,6 +1,6 @@
-"""Every table: its columns, types, key, partition and comments. Readers and writers check against this.
+"""Every table of ours: its columns, types, key, partition and comments. Readers and writers check against this.
 
-Types are Spark SQL's. A column of an input is `required`, or may be absent; of our own tables all are written.
+Types are Spark SQL's. All columns are written.
 `statistics` are the columns that Delta keeps minima and maxima of: never a user's id, so that an erasure leaves no
 trace of it in the transaction log.
 """
@@ -42,66 +42,10 @@ def table_columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
     return tuple(Column(*row) for row in rows)
 
 
-def _optional(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
-    return tuple(Column(*row, required=False) for row in rows)
-
-
 RUN = ("run_id", "string", "digest of date, input versions, model, config and code")
 USER = ("user_id", "string", "the user")
 AD = ("ad_id", "string", "the ad")
 TEXT_LIST = "array<string>"
-
-EVENTS = Table(
-    "events",
-    "What users did.",
-    table_columns(
-        ("event_id", "string", "unique"),
-        USER,
-        ("ad_id", "string", "NULL for a search"),
-        ("event_type", "string", "a key of events.weights in conf"),
-        ("event_ts", "timestamp", "UTC"),
-    )
-    + _optional(
-        ("value", "double", "of a conversion, in the currency of the bids"),
-        ("cost", "double", "what the advertiser paid"),
-        ("request_id", "string", "the list an impression or click belongs to"),
-        ("position", "int", "in the list, from 1"),
-        ("propensity", "double", "probability with which the ad was shown there"),
-        ("query", "string", "what was searched for"),
-        ("run_id", "string", "of the run whose list was shown"),
-    ),
-    key=("event_id",),
-)
-ADS = Table(
-    "ads",
-    "Which ads can run.",
-    table_columns(("ad_id", "string", "unique"), ("title", "string", "text"))
-    + _optional(
-        ("description", "string", "text"),
-        ("tags", TEXT_LIST, "phrases"),
-        ("category", TEXT_LIST, "one phrase or several"),
-        ("people", TEXT_LIST, "names"),
-        ("advertiser_id", "string", "who pays"),
-        ("bid", "double", "per click, in one currency"),
-        ("daily_budget", "double", "same currency"),
-        ("starts_at", "timestamp", "UTC; NULL: always"),
-        ("ends_at", "timestamp", "UTC; NULL: never"),
-    ),
-    key=("ad_id",),
-)
-USERS = Table(
-    "users",
-    "Who gets a list.",
-    table_columns(USER) + _optional(("consent", "boolean", "false or NULL: events are used for hiding only")),
-    key=("user_id",),
-)
-CANDIDATES = Table(
-    "candidates",
-    "Which ads may be shown to whom.",
-    table_columns(USER, AD) + _optional(("date", "date", "the day it holds for; NULL: every day")),
-    key=("user_id", "ad_id"),
-)
-INPUTS = {table.name: table for table in (EVENTS, ADS, USERS, CANDIDATES)}
 
 SEQUENCES = Table(
     "sequences",
@@ -175,6 +119,20 @@ TEXT_VECTORS = Table(
     partition=("encoder_digest",),
     statistics=("text_hash",),
 )
+TASTES = Table(
+    "tastes",
+    "What a trained model makes of each user with a history: a level, and a weight per ad shown before.",
+    table_columns(
+        RUN,
+        USER,
+        ("level", "double", "how readily the user clicks, in log-odds"),
+        ("shown_ads", TEXT_LIST, "clicked and skipped"),
+        ("shown_types", TEXT_LIST, "as in events; skip where it was shown and not clicked"),
+        ("weights", "array<double>", "signed: taste for an ad is the sum of each times its kernels with that ad"),
+    ),
+    key=("run_id", "user_id"),
+    partition=("run_id",),
+)
 BACKGROUNDS = Table(
     "backgrounds",
     "Mean match of each live ad over the sample of users.",
@@ -199,7 +157,8 @@ MATCHES = Table(
         ("background", "double", "of the ad"),
         ("rate", "double", "of the ad"),
         ("lift", "double", "(match - background) / sigma; 0 where match is NULL"),
-        ("score", "double", "logit(rate) + beta lift, or match in the uniform form"),
+        ("log_odds", "double", "logit(rate) + beta lift, or of a trained model"),
+        ("score", "double", "log_odds, or match in the uniform form, or expected_value where ranking.order_by says so"),
     ),
     key=("run_id", "user_id", "ad_id"),
     partition=("run_id",),
@@ -208,13 +167,13 @@ _LIST = table_columns(
     ("rank", "int", "from 1"),
     AD,
     ("score", "double", "what the list is ordered by"),
-    ("log_odds", "double", "logit(rate) + beta lift"),
+    ("log_odds", "double", "logit(rate) + beta lift, or of a trained model before calibration"),
     ("match", "double", "attention match; NULL for cold_start"),
     ("rate", "double", "shrunk click rate of the ad"),
     ("lift", "double", "match above the ad's background, in standard deviations"),
-    ("p_click", "double", "per impression at the first position; NULL until a calibrated model scores"),
-    ("p_conversion", "double", "given a click; NULL until a calibrated model scores"),
-    ("expected_value", "double", "of an impression; NULL until p_click is there"),
+    ("p_click", "double", "per impression at the first position; NULL until a trained model scores"),
+    ("p_conversion", "double", "given a click; NULL until a trained model scores"),
+    ("expected_value", "double", "of an impression, as value.pricing in conf; NULL without p_click or a price"),
     ("propensity", "double", "probability with which this ad was put here; NULL until lists explore"),
     ("source", "string", "personal or cold_start"),
     (
@@ -290,6 +249,7 @@ OWN = {
         AD_STATISTICS,
         EXCLUSIONS,
         TEXT_VECTORS,
+        TASTES,
         BACKGROUNDS,
         MATCHES,
         RANKINGS,

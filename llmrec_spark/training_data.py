@@ -108,7 +108,7 @@ def fill_training_tables(
 
 def days_with_rows(known: EvaluatedLog, config: Config, *, as_of: date) -> list[date]:
     """The days of the training set on which anything was shown, or in a log without impressions acted on."""
-    kinds = config.events.impressions or _acts(config)
+    kinds = config.events.impressions or config.events.acts
     shown = known.events.where(F.col("event_type").isin(*kinds))
     found = {row.day for row in shown.select(training_histories.day_of("event_ts").alias("day")).distinct().collect()}
     return [day for day in config.training.days(as_of) if str(day) in found]
@@ -144,24 +144,20 @@ def _examples(known: EvaluatedLog, before: LogBefore, config: Config, day: date,
     if of.impressions:
         labelled = training_examples.shown_ads(known.events, day=day, until=until, types=of, training=training)
     else:
-        acted = before.window(before.events).where(F.col("event_type").isin(_acts(config)))
+        acted = before.window(before.events).where(F.col("event_type").isin(config.events.acts))
         ranges = draw_ranges(live_ads(known.ads, on=day), acted, exponent=training.negatives_exponent)
         labelled = training_examples.acted_ads(
             known.events,
             once(ranges),
             day=day,
             until=until,
-            acts=_acts(config),
+            acts=config.events.acts,
             conversions=of.conversions,
             training=training,
         )
     return training_examples.split_examples(
         labelled, day=day, as_of=as_of, has_impressions=bool(of.impressions), training=training
     )
-
-
-def _acts(config: Config) -> list[str]:
-    return [kind for kind, weight in config.events.weights.items() if weight > 0]
 
 
 def _earlier_days(before: LogBefore, wanted: DataFrame) -> tuple[DataFrame, DataFrame, DataFrame]:
@@ -203,7 +199,9 @@ def _ad_counts(before_day: LogBefore, before_cut: LogBefore, day: date, as_of: d
         of = before.config.events
         events = before.window(before.events)
         shown = before.window(before.impressions) if before.has_impressions else None
-        of_ads = training_statistics.ad_counts(events, shown, acts=_acts(before.config), conversions=of.conversions)
+        of_ads = training_statistics.ad_counts(
+            events, shown, acts=before.config.events.acts, conversions=of.conversions
+        )
         counts.append(seen(of_ads, "ad_id"))
         active.append(seen(training_statistics.active_users(events)))
     together = once(_together(counts))

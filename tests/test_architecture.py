@@ -59,9 +59,11 @@ def parsed(file: Path) -> ast.Module:
 
 
 def imports(file: Path) -> list[Import]:
-    """Every import of a file. `from a import b` counts as a and as a.b, which may be a module."""
+    """Every import of a file but those for types alone. `from a import b` counts as a and as a.b, maybe a module."""
 
     def walk(node: ast.AST, in_function: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, in_function) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,9 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
+from llmrec_spark.model.checkpoint import RANKER
 from llmrec_spark.model.keywords import tfidf_vectors
 
 ARRAYS = ("vectors", "fields", "behaviours", "live", "keyword_weights", "keyword_columns", "keyword_rows")
+COLUMNS, COUNTS = "columns.npy", "counts.npy"
+COUNTED = ("shown", "clicks", "conversions")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,21 @@ class Catalogue:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         ids = {"ads": self.ad_ids.tolist(), "queries": self.query_hashes.tolist(), "words": self.keywords.shape[1]}
         (folder / "items.json").write_text(json.dumps(ids), encoding="utf-8")
+
+
+def save_figures(
+    folder: Path, catalogue: Catalogue, figures: pd.DataFrame, *, ranker: Path, columns: Sequence[str]
+) -> None:
+    """Puts what a trained ranker reads beside a saved catalogue: ranker/, columns.npy (I, M) and counts.npy (I, 3).
+
+    figures  ad_id, COUNTED and the columns that `ranker` reads, one row per ad; one without a row has none
+    """
+    shutil.copytree(ranker, folder / RANKER)
+    of_ads, queries = figures.set_index("ad_id").reindex(catalogue.ad_ids), len(catalogue.query_hashes)
+    read = np.pad(of_ads[list(columns)].to_numpy(np.float64), ((0, queries), (0, 0)), constant_values=np.nan)
+    counts = np.pad(of_ads[list(COUNTED)].fillna(0.0).to_numpy(np.float64), ((0, queries), (0, 0)))
+    np.save(folder / COLUMNS, read, allow_pickle=False)
+    np.save(folder / COUNTS, counts, allow_pickle=False)
 
 
 @lru_cache(maxsize=2)

@@ -4,6 +4,7 @@ config.json            ModelConfig
 encoder/               a Hugging Face folder: safetensors, tokenizer
 centre.safetensors     the mean vector of each text field; only of a centred encoder
 keywords.json          number of ads, and in how many of them each keyword stood
+ranker/                what training added, only of a trained model: taste_ranker, and MODEL_CARD.md
 MANIFEST.json          SHA-256 of every file, and golden vectors
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from llmrec_spark.errors import ModelError
 from llmrec_spark.model.whole_folder import file_sha256, whole_folder
 
 MANIFEST = "MANIFEST.json"
+RANKER, CARD = "ranker", "MODEL_CARD.md"
 GOLDEN_TEXTS = ("running shoes for men, light and breathable", "运动跑鞋男 透气 轻便", "noise cancelling headphones")
 GOLDEN_COSINE = 0.999
 GOLDEN_BUDGET = 1_024  # padded tokens of a batch
@@ -45,6 +47,7 @@ class ModelConfig(BaseModel):
     width: int  # of the vectors
     fields: tuple[str, ...]  # text fields, in order
     centred: bool
+    ranker_columns: tuple[str, ...] | None = None  # of ads, that the ranker of a trained model reads; None: untrained
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class Model:
     documents: int
     document_frequency: Mapping[str, int]
     digest: str
+
+    @property
+    def ranker(self) -> Path | None:
+        """The folder of what was trained."""
+        return None if self.config.ranker_columns is None else self.folder / RANKER
 
 
 def write_model(
@@ -100,6 +108,30 @@ def write_model(
                 f"{config.encoder_digest[:16]}, which the vectors were made with. Encode the ads again."
             )
         manifest = {"files": files, "golden": _golden_entries(golden)}
+        (new / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
+    return model_digest(folder)
+
+
+def write_trained_model(
+    folder: Path, base: Path, save_ranker: Callable[[Path], None], *, columns: tuple[str, ...], card: str
+) -> str:
+    """The model `base` with what `save_ranker` writes into a new folder, and a model card; returns its digest.
+
+    Whole or not at all. Encoder, centre and keywords are those of `base`, hard links where the file system allows it.
+    """
+    if folder.exists():
+        raise ModelError(f"model {folder}: exists already, expected no such folder. Give another folder.")
+    verify_model(base)
+    with whole_folder(folder) as new:
+        for name in _digests(base):
+            if name != "config.json" and not name.startswith(f"{RANKER}/"):
+                (new / name).parent.mkdir(exist_ok=True)
+                _link(base / name, new / name)
+        config = open_model(base).config.model_copy(update={"ranker_columns": columns})
+        (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+        save_ranker(new / RANKER)
+        (new / RANKER / CARD).write_text(card, encoding="utf-8")
+        manifest = {"files": _digests(new), "golden": _manifest(base)["golden"]}
         (new / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
     return model_digest(folder)
 

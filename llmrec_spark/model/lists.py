@@ -7,21 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from llmrec_spark.config import MatchConfig, RankingConfig
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.model.behaviour_encoder import Histories, encode_histories, flatten
 from llmrec_spark.model.catalogue import open_catalogue
 from llmrec_spark.model.match import Parameters, match_pairs
 from llmrec_spark.model.ranker import MIN_SIGMA, best_first, fill_lists
-from llmrec_spark.model.reasons import Reason, list_reasons
+from llmrec_spark.model.reasons import KEYWORDS, Reason, list_reasons
+from llmrec_spark.model.taste_scoring import Tastes, TrainedAds, trained_ads
 
 FIGURES = ("score", "log_odds", "match", "rate", "lift")
+TRAINED = ("p_click", "p_conversion", "expected_value")
+EFFECT, LEVEL = "effect", "level"  # the ad's own pull; how readily the user clicks what stands first
 
 
 class ListMaker:
     """Turns each user's matched ads into the rows of the final list.
 
     groups (A, 3) int32: of each live ad, in order of ad_id, the number of its advertiser's, its category's and its near
-    duplicates' group, which caps count; -1 for no group.
+    duplicates' group, which caps count; -1 for no group. figures: sigma and price of the same ads.
     """
 
     def __init__(
@@ -29,18 +32,23 @@ class ListMaker:
         folder: str,
         fields: Sequence[str],
         groups: np.ndarray,
-        sigma: float | None,
+        figures: pd.DataFrame,
         match: MatchConfig,
         ranking: RankingConfig,
+        value: ValueConfig,
         device: str,
     ) -> None:
         self.catalogue = open_catalogue(folder)
+        self.trained = trained_ads(folder)
         self.items = pd.Index(self.catalogue.ad_ids)
         self.groups = np.full((len(self.items), groups.shape[1]), -1, dtype=np.int64)
         self.groups[self.catalogue.live] = groups
+        self.price = np.full(len(self.items), np.nan)
+        self.price[self.catalogue.live] = figures["price"].to_numpy(dtype=np.float64)
         self.fields, self.device, self.length = tuple(fields), device, ranking.max_per_user
-        self.parameters = Parameters.of(match)
-        self.scale = match.beta / sigma if sigma is not None and sigma >= MIN_SIGMA else 0.0
+        self.parameters, self.pricing = Parameters.of(match), value.pricing
+        sigma = float(figures["sigma"].iloc[0]) if len(figures) else float("nan")
+        self.scale = match.beta / sigma if sigma >= MIN_SIGMA else 0.0  # false for NaN too
         duplicates = 1 if ranking.drop_near_duplicates else None
         self.caps = (ranking.max_per_advertiser, ranking.max_per_category, duplicates)
 
@@ -58,9 +66,37 @@ class ListMaker:
         is_personal = np.diff(histories.offsets) > 0
         lists.insert(0, "user_id", batch["user_id"].to_numpy()[user])
         lists.insert(1, "rank", (np.arange(len(user)) - first[user] + 1).astype(np.int32))
-        lists["source"] = np.where(is_personal[user], "personal", "cold_start")
-        lists["reasons"] = self._reasons(batch, histories, lists, user)
+        lists[list(TRAINED)] = np.nan
+        if self.trained is None:
+            lists["source"] = np.where(is_personal[user], "personal", "cold_start")
+            lists["reasons"] = self._reasons(batch, histories, lists, user)
+        else:
+            tastes = self.trained.read(batch)
+            is_personal |= np.diff(tastes.offsets) > 0
+            lists["source"] = np.where(is_personal[user], "personal", "cold_start")
+            lists["reasons"] = self._trained(self.trained, tastes, batch, lists, user)
         return lists
+
+    def _trained(
+        self, trained: TrainedAds, tastes: Tastes, batch: pd.DataFrame, lists: pd.DataFrame, user: np.ndarray
+    ) -> list[list[Reason]]:
+        """The reasons of the rows, whose TRAINED columns it fills."""
+        ad_ids, types = flatten(batch["shown_ads"])[0][tastes.kept], flatten(batch["shown_types"])[0][tastes.kept]
+        reasons: list[list[Reason]] = []
+        for place, rows in lists.groupby(user, sort=True):
+            items, of_user = self.items.get_indexer(rows["ad_id"]), tastes.of(int(place))
+            terms = trained.terms(tastes, int(place), items)  # (T, F, K)
+            log_odds = rows["log_odds"].to_numpy(dtype=np.float64)
+            found = trained.probabilities(log_odds, items, terms.sum(axis=(0, 1)))
+            value = found.value(self.pricing, self.price[items])
+            lists.loc[rows.index, list(TRAINED)] = np.column_stack([*found, value])
+            features = {
+                EFFECT: trained.effects[0][items],
+                LEVEL: np.full(len(items), tastes.level[int(place)] + trained.first_position),
+            }
+            names = trained.features.names
+            reasons += list_reasons(terms, ad_ids[of_user], types[of_user], names, log_odds, 1.0, features)
+        return reasons
 
     def _reasons(
         self, batch: pd.DataFrame, histories: Histories, lists: pd.DataFrame, user: np.ndarray
@@ -75,6 +111,6 @@ class ListMaker:
             pairs = match_pairs(self.catalogue, histories, int(place), items, self.parameters, self.device)
             log_odds = rows["log_odds"].to_numpy(dtype=np.float64)
             reasons += list_reasons(
-                pairs.terms, kept_ids[of_user], kept_types[of_user], self.fields, log_odds, self.scale
+                pairs.terms, kept_ids[of_user], kept_types[of_user], (*self.fields, KEYWORDS), log_odds, self.scale
             )
         return reasons

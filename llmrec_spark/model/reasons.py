@@ -1,8 +1,8 @@
-"""Why an ad is where it is: the signed parts of its log-odds, exact because the match is a sum."""
+"""Why an ad is where it is: the signed parts of its log-odds, exact because match and taste are sums."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ STORED = 5
 
 
 class Reason(NamedTuple):
-    """One part of log_odds. ad_id is None for a search and for `other`."""
+    """One part of log_odds. ad_id is None for a search, for a feature and for `other`."""
 
     ad_id: str | None
     event_type: str | None
@@ -25,25 +25,30 @@ def list_reasons(
     terms: np.ndarray,
     ad_ids: Sequence[str | None],
     event_types: Sequence[str],
-    fields: Sequence[str],
+    parts: Sequence[str],
     log_odds: np.ndarray,
     scale: float,
+    features: Mapping[str, np.ndarray] | None = None,
 ) -> list[list[Reason]]:
-    """The reasons of K ads of one user: the five largest by size, then `other`; they add up to log_odds.
+    """The reasons of K ads of one user: the five largest of behaviours by size, the features, then `other`.
 
-    terms (T, N + 1, K) add up to match; ad_ids and event_types (T,) say what each behaviour was; scale is
-    beta / sigma. Terms are summed by (ad, event type, field).
+    They add up to log_odds. terms (T, P, K), times scale, are what each behaviour adds, part by part; ad_ids and
+    event_types (T,) say what each behaviour was. Terms are summed by (ad, event type, part). features (K,) by name.
     """
+    known = [
+        [Reason(None, None, name, float(values[ad])) for name, values in (features or {}).items()]
+        for ad in range(len(log_odds))
+    ]
     if not len(terms) or not scale:
-        return [[Reason(None, None, OTHER, float(total))] for total in log_odds]
+        return [_with_other([], rest, total) for rest, total in zip(known, log_odds, strict=True)]
     pairs = sorted(zip(ad_ids, event_types, strict=True), key=lambda pair: (pair[0] or "", pair[1]))
     groups = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}  # sorted: settles equal parts
     group = np.array([groups[pair] for pair in zip(ad_ids, event_types, strict=True)])
     sums = np.zeros((len(groups), *terms.shape[1:]))
     np.add.at(sums, group, terms * scale)
-    flat = sums.reshape(-1, sums.shape[-1])  # (groups x (N + 1), K)
+    flat = sums.reshape(-1, sums.shape[-1])  # (groups x P, K)
     largest = np.argsort(-np.abs(flat), axis=0, kind="stable")[:STORED]  # (5, K)
-    named, parts = list(groups), (*fields, KEYWORDS)
+    named = list(groups)
     reasons = []
     for ad, total in enumerate(log_odds):
         stored = []
@@ -51,6 +56,10 @@ def list_reasons(
             (ad_id, event_type), part = named[place // len(parts)], parts[place % len(parts)]
             if flat[place, ad] != 0.0:
                 stored.append(Reason(ad_id, event_type, part, float(flat[place, ad])))
-        rest = float(total) - sum(reason.contribution for reason in stored)
-        reasons.append([*stored, Reason(None, None, OTHER, rest)])
+        reasons.append(_with_other(stored, known[ad], total))
     return reasons
+
+
+def _with_other(stored: list[Reason], features: list[Reason], total: float) -> list[Reason]:
+    named = [*stored, *features]
+    return [*named, Reason(None, None, OTHER, float(total) - sum(reason.contribution for reason in named))]

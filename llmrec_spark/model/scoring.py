@@ -1,30 +1,47 @@
-"""Scores a batch of users against a block of live ads, or against the few candidates each was given."""
+"""Scores a batch of users against a block of live ads, or against the few candidates each was given.
+
+The match of each pair is there always; what a list is ordered by is the untrained score, or that of a trained ranker.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from llmrec_spark.config import MatchConfig
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.model.behaviour_encoder import encode_histories, flatten
 from llmrec_spark.model.catalogue import open_catalogue
 from llmrec_spark.model.match import Parameters, block_tables, match_block, match_pairs
 from llmrec_spark.model.ranker import AdFigures, Scores, keep_best, untrained_scores
+from llmrec_spark.model.taste_scoring import TrainedAds, trained_ads
 
 
 class LiveAds:
     """The live ads of a run with their figures, as a worker holds them.
 
-    figures: rate, background, sigma of every live ad in order of ad_id.
+    figures: rate, background, sigma, price of every live ad in order of ad_id; price is what value.pricing multiplies.
     """
 
-    def __init__(self, folder: str, figures: pd.DataFrame, match: MatchConfig, device: str) -> None:
+    def __init__(
+        self,
+        folder: str,
+        figures: pd.DataFrame,
+        match: MatchConfig,
+        device: str,
+        *,
+        ranking: RankingConfig | None = None,
+        value: ValueConfig | None = None,
+    ) -> None:
         self.folder, self.match, self.device = folder, match, device
+        self.by_value = ranking is not None and ranking.order_by == "expected_value"
+        self.pricing = (value or ValueConfig()).pricing
         self.catalogue = open_catalogue(folder)
+        self.trained: TrainedAds | None = trained_ads(folder)
         self.parameters = Parameters.of(match)
         self.index = pd.Index(self.catalogue.live_ids)
         self.rate = figures["rate"].to_numpy(dtype=np.float64)
         self.background = figures["background"].to_numpy(dtype=np.float64)
+        self.price = figures["price"].to_numpy(dtype=np.float64)
         self.sigma = float(figures["sigma"].iloc[0]) if len(figures) else float("nan")
 
     def score(self, matched: np.ndarray, ads: np.ndarray, has_history: np.ndarray) -> Scores:
@@ -33,9 +50,17 @@ class LiveAds:
         by_match = has_history & (self.match.form == "uniform")
         return untrained_scores(matched, figures, beta=self.match.beta, by_match=by_match)
 
-    def rows(
-        self, users: pd.Series, ads: np.ndarray, matched: np.ndarray, lift: np.ndarray, score: np.ndarray
-    ) -> pd.DataFrame:
+    def trained_score(self, scores: Scores, ads: np.ndarray, level: np.ndarray, taste: np.ndarray) -> Scores:
+        """The same lift, and what the ranker makes of level (U,) and taste (U, n) for the live ads `ads` (n,)."""
+        assert self.trained is not None
+        items = self.catalogue.live[ads]
+        log_odds = self.trained.log_odds(level, items, taste)
+        if not self.by_value:
+            return scores._replace(log_odds=log_odds, score=log_odds)
+        found = self.trained.probabilities(log_odds, items, taste)
+        return scores._replace(log_odds=log_odds, score=found.value(self.pricing, self.price[ads]))
+
+    def rows(self, users: pd.Series, ads: np.ndarray, matched: np.ndarray, scores: Scores) -> pd.DataFrame:
         """Rows of `matches`, all arguments (n,); ads are places among the live ones."""
         return pd.DataFrame(
             {
@@ -44,8 +69,9 @@ class LiveAds:
                 "match": matched,
                 "background": self.background[ads],
                 "rate": self.rate[ads],
-                "lift": lift,
-                "score": score,
+                "lift": scores.lift,
+                "log_odds": scores.log_odds,
+                "score": scores.score,
             }
         )
 
@@ -59,6 +85,9 @@ def score_block(live: LiveAds, requests: pd.DataFrame, block: int, keep: int | N
     histories = encode_histories(requests, live.catalogue)
     matched = match_block(tables, histories, has_text, live.parameters)  # (U, B)
     scores = live.score(matched, ads, np.diff(histories.offsets) > 0)
+    if live.trained is not None:
+        tastes = live.trained.read(requests)
+        scores = live.trained_score(scores, ads, tastes.level, live.trained.block(tastes, block, size))
     if keep is None:
         users, columns = _listed(live, requests["candidates"], ads)
     else:
@@ -66,20 +95,25 @@ def score_block(live: LiveAds, requests: pd.DataFrame, block: int, keep: int | N
         shown[_listed(live, requests["excluded"], ads)] = False
         users, columns = keep_best(scores, shown, keep)
     at = (users, columns)
-    return live.rows(requests["user_id"].iloc[users], ads[columns], matched[at], scores.lift[at], scores.score[at])
+    kept = Scores(*(one[at] for one in scores))
+    return live.rows(requests["user_id"].iloc[users], ads[columns], matched[at], kept)
 
 
 def score_candidates(live: LiveAds, requests: pd.DataFrame) -> pd.DataFrame:
     """Every candidate of each user, by the direct formula."""
     histories = encode_histories(requests, live.catalogue)
+    tastes = None if live.trained is None else live.trained.read(requests)
     found = []
     for user, candidates in enumerate(requests["candidates"]):
         ads = live.index.get_indexer(candidates)
         items = live.catalogue.live[ads]
         matched = match_pairs(live.catalogue, histories, user, items, live.parameters, live.device).match[None, :]
         scores = live.score(matched, ads, np.diff(histories.offsets[user : user + 2]) > 0)
+        if live.trained is not None and tastes is not None:
+            taste = live.trained.pairs(tastes, user, items)[None, :]
+            scores = live.trained_score(scores, ads, tastes.level[user : user + 1], taste)
         users = requests["user_id"].iloc[np.full(len(ads), user)]
-        found.append(live.rows(users, ads, matched[0], scores.lift[0], scores.score[0]))
+        found.append(live.rows(users, ads, matched[0], Scores(*(one[0] for one in scores))))
     return pd.concat(found, ignore_index=True)
 
 

@@ -124,10 +124,12 @@ def learn_theta(
     rate: float = 0.06,
     batch: int = 32,
     steps: int = 1,
+    losses: list[float] | None = None,
 ) -> np.ndarray:
     """theta (F,) float64, F = `count` kernels, by one epoch of Adam on the list loss over the L lists.
 
-    Row l of `histories` is what is known of the user of list l, without list l itself.
+    Row l of `histories` is what is known of the user of list l, without list l itself. The loss of each step is added
+    to `losses`.
     """
     theta = torch.full((count,), float(np.log(FIRST_VARIANCE)), requires_grad=True)
     optimiser = torch.optim.Adam([theta], lr=rate)
@@ -143,6 +145,8 @@ def learn_theta(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        if losses is not None:
+            losses.append(float(loss.detach()))
     return theta.detach().double().numpy()
 
 

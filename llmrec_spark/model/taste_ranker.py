@@ -46,6 +46,11 @@ class TasteRanker:
         """(F,) exp(theta) in the order of the features' kernels."""
         return np.asarray(np.exp([self.theta[name] for name in features.names]))
 
+    @property
+    def variances(self) -> dict[str, float]:
+        """exp(theta) by kernel: the prior variance of taste that is due to it, for an ad as alike as can be."""
+        return {name: float(np.exp(one)) for name, one in self.theta.items()}
+
     def position(self, place: np.ndarray) -> np.ndarray:
         """c of places (n,), as by_position has them."""
         return by_position(self.positions, place)

@@ -1,7 +1,6 @@
 """Users and ads of a run through the trained ranker: tastes from histories, scores of blocks of live ads, and why.
 
-Beside the catalogue in the run's folder stand ranker/ (taste_ranker), columns.npy (I, M) and counts.npy (I, 3): how
-often each item was shown, clicked and bought.
+What it reads of a run beside the catalogue is what `catalogue.save_figures` wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 from llmrec_spark.model.behaviour_encoder import flatten
-from llmrec_spark.model.catalogue import open_catalogue
+from llmrec_spark.model.catalogue import COLUMNS, COUNTS, open_catalogue
+from llmrec_spark.model.checkpoint import RANKER
 from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
 from llmrec_spark.model.taste_gp import (
     PaddedHistories,
@@ -29,7 +29,6 @@ from llmrec_spark.model.taste_gp import (
 from llmrec_spark.model.taste_ranker import open_taste_ranker
 
 USERS_AT_ONCE = 64
-RANKER, COLUMNS, COUNTS = "ranker", "columns.npy", "counts.npy"
 
 
 class Tastes(NamedTuple):
@@ -46,6 +45,18 @@ class Tastes(NamedTuple):
         return slice(int(self.offsets[user]), int(self.offsets[user + 1]))
 
 
+class Probabilities(NamedTuple):
+    """Both of one shape."""
+
+    click: np.ndarray
+    conversion: np.ndarray
+
+    def value(self, pricing: str, price: np.ndarray) -> np.ndarray:
+        """What an impression is worth: `price` is the bid per click, or the mean value per conversion."""
+        chance = self.click if pricing == "per_click" else self.click * self.conversion
+        return np.asarray(chance * price)
+
+
 class TrainedAds:
     """The ads of a run as the trained ranker sees them."""
 
@@ -53,7 +64,7 @@ class TrainedAds:
         self.folder, self.catalogue = folder, open_catalogue(folder)
         self.ranker = open_taste_ranker(str(Path(folder) / RANKER))
         self.columns = np.load(Path(folder) / COLUMNS, mmap_mode="r", allow_pickle=False)
-        self.shown, self.clicked, self.bought = np.load(Path(folder) / COUNTS, allow_pickle=False).T
+        self.shown, self.clicks, self.conversions = np.load(Path(folder) / COUNTS, allow_pickle=False).T
         self.items = pd.Index(self.catalogue.ad_ids)
         self.row = np.full(len(self.catalogue.fields) + 1, -1, dtype=np.int64)  # the last one serves item -1
         self.row[self.catalogue.behaviours] = np.arange(len(self.catalogue.behaviours))
@@ -73,8 +84,8 @@ class TrainedAds:
         """b and b' of every item, (I,) each: on clicks, and on conversions given a click."""
         known = self.ranker.reader.prior_features(self.features)
         return (
-            self.ranker.click.effects(known, self.shown, self.clicked),
-            self.ranker.conversion.effects(known, self.clicked, self.bought),
+            self.ranker.click.effects(known, self.shown, self.clicks),
+            self.ranker.conversion.effects(known, self.clicks, np.minimum(self.conversions, self.clicks)),
         )
 
     @cached_property
@@ -94,7 +105,7 @@ class TrainedAds:
     def tastes(self, batch: pd.DataFrame) -> pd.DataFrame:
         """user_id, level, weights (alpha of each impression; 0 where its ad is unknown) of users with a history.
 
-        batch  user_id, shown_ads, clicked, positions: lists of one length, oldest first
+        batch  user_id, shown_ads, clicked, positions: lists of one length
         """
         found = [
             self._tastes(batch.iloc[start : start + USERS_AT_ONCE]) for start in range(0, len(batch), USERS_AT_ONCE)
@@ -142,23 +153,23 @@ class TrainedAds:
         return np.where(self.row[item] >= 0, item, -1)
 
     def block(self, tastes: Tastes, block: int, block_ads: int) -> np.ndarray:
-        """log_odds of every user for a block of live ads, (U, B) float64."""
+        """taste of every user for a block of live ads, (U, B) float64."""
         table = taste_table(self.folder, block, block_ads)
-        live = self.catalogue.live[block * block_ads : (block + 1) * block_ads]
-        return self.log_odds(
-            tastes.level, live, taste_block(table, self.row[tastes.item], tastes.alpha, tastes.offsets)
-        )
+        return taste_block(table, self.row[tastes.item], tastes.alpha, tastes.offsets)
 
     def pairs(self, tastes: Tastes, user: int, items: np.ndarray) -> np.ndarray:
-        """log_odds of one user for the items (K,), by the kernels of the pairs."""
+        """taste of one user for the items (K,), by the kernels of the pairs."""
         own = tastes.of(user)
         stack = pair_kernels(self.features, tastes.item[own], items)
-        taste = tastes.alpha[own] @ np.tensordot(self.weights, stack, 1)
-        return np.asarray(self.log_odds(tastes.level[user : user + 1], items, taste[None, :])[0])
+        return np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
 
     def log_odds(self, level: np.ndarray, items: np.ndarray, taste: np.ndarray) -> np.ndarray:
-        """level (U,), items (K,), taste (U, K) -> (U, K)."""
+        """At the first position: level (U,), items (K,), taste (U, K) -> (U, K)."""
         return np.asarray(level[:, None] + self.first_position + self.effects[0][items] + taste)
+
+    def probabilities(self, log_odds: np.ndarray, items: np.ndarray, taste: np.ndarray) -> Probabilities:
+        """p_click of log_odds (..., K), and p_conversion given a click for items (K,) and taste (..., K)."""
+        return Probabilities(self.ranker.clicks(log_odds), self.ranker.conversions(self.effects[1][items], taste))
 
     def terms(self, tastes: Tastes, user: int, items: np.ndarray) -> np.ndarray:
         """taste of one user for the items taken apart, (T, F, K): they add up over behaviours and kernels."""
@@ -169,14 +180,15 @@ class TrainedAds:
 
 
 @lru_cache(maxsize=1)
-def trained_ads(folder: str) -> TrainedAds:
-    """The ads of a run, one for all tasks of a worker."""
-    return TrainedAds(folder)
+def trained_ads(folder: str) -> TrainedAds | None:
+    """The ads of a run, one for all tasks of a worker; None where its model has no ranker."""
+    return TrainedAds(folder) if (Path(folder) / RANKER).is_dir() else None
 
 
 @lru_cache(maxsize=1)
 def taste_table(folder: str, block: int, block_ads: int) -> Tensor:
     """K of everything that behaves x a block of live ads, (G, B) float32; cached: a task keeps to one."""
     ads = trained_ads(folder)
+    assert ads is not None
     live = ads.catalogue.live[block * block_ads : (block + 1) * block_ads]
     return kernel_table(ads.features, ads.weights, np.asarray(ads.catalogue.behaviours), np.asarray(live))

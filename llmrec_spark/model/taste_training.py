@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from llmrec_spark.model.count_effects import count_effects, learn_effect_model
 from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
 from llmrec_spark.model.pair_kernels import ItemFeatures, KernelStack, pair_kernels
 from llmrec_spark.model.taste_gp import (
+    Kernels,
     Level,
     PaddedHistories,
     PaddedLists,
@@ -25,50 +27,30 @@ from llmrec_spark.model.taste_gp import (
     place_within,
     taste_of_lists,
 )
-from llmrec_spark.model.taste_ranker import TasteRanker, by_position
+from llmrec_spark.model.taste_ranker import TasteRanker
+from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
+from llmrec_spark.ranker_config import RankerConfig
 
 LARGEST_STACK = 2**28  # numbers of every kernel of every pair, 1 GB; more are worked out list by list
 NEWTON_STEPS = 50
+FLAT = 0.0  # of a kernel's ln weight, until it is learned
 
 
-class TasteSettings(NamedTuple):
-    """What is not learned."""
+class Scored(NamedTuple):
+    """What a ranker says of n examples with what was known before each, (n,)."""
 
-    effect_spread: float = 0.6  # prior standard deviation of an ad's effect, log-odds
-    rank: int = 150  # of what is known of an ad before anyone has met it
-    lists: int = 2_400  # that kernel weights are learned from, one step for 32
-    seed: int = 1
-
-
-class Examples(NamedTuple):
-    """n shown ads, list after list; a list has one history. Item -1 (an ad without a record) must not be among them."""
-
-    list: np.ndarray  # (n,) int, codes from 0, ascending
-    user: np.ndarray  # (n,) int, codes from 0
-    item: np.ndarray  # (n,) int of the catalogue
-    position: np.ndarray  # (n,) float from 1, NaN where unknown
-    clicked: np.ndarray  # (n,) bool
-    converted: np.ndarray  # (n,) float: 1, 0, NaN while nobody can say
-    shown: np.ndarray  # (n,) of the ad, before
-    clicks: np.ndarray  # (n,) of the ad, before
-    held_back: np.ndarray  # (n,) bool: for calibration
-
-
-class ShownBefore(NamedTuple):
-    """What each of L lists' users was shown before, flat: list l owns rows offsets[l] to offsets[l + 1]."""
-
-    item: np.ndarray  # (m,) int, -1 without a record
-    clicked: np.ndarray  # (m,) bool
-    position: np.ndarray  # (m,) float from 1, NaN where unknown
-    offsets: np.ndarray  # (L + 1,)
+    log_odds: np.ndarray  # at the position it was shown
+    effect: np.ndarray  # of the ad
+    taste: np.ndarray
 
 
 class Trained(NamedTuple):
-    """A ranker, and what it says of every example (n,): of those not held back with what was known before."""
+    """A ranker, and what it says of every example, those that it learned from too."""
 
     ranker: TasteRanker
-    log_odds: np.ndarray  # at the position it was shown
-    taste: np.ndarray
+    scored: Scored
+    bought: np.ndarray  # (n,) p_conversion of each example
+    losses: list[float]  # of each step that learned the weights of kernels
 
 
 def train_taste_ranker(
@@ -77,68 +59,82 @@ def train_taste_ranker(
     columns: Mapping[str, np.ndarray],
     examples: Examples,
     before: ShownBefore,
-    settings: TasteSettings,
+    totals: Totals,
+    settings: RankerConfig,
 ) -> Trained:
-    """Learns from the examples that are not held back, and calibrates on those that are.
+    """Learns from the examples that train, and calibrates on those held back for it, or else on the same.
 
     columns (I,) by name, NaN where unknown. The effect of an ad in an example is what its counts before said, and the
     prior of that is of other ads: no row is told its own click.
     """
-    reader = fit_ad_reader(catalogue, fields, columns, rank=settings.rank)
+    reader = fit_ad_reader(catalogue, fields, columns, rank=settings.text_rank)
     features = reader.features(catalogue, stacked(columns, len(catalogue.fields)))
-    known, totals = reader.prior_features(features), item_totals(examples, len(catalogue.fields))
+    known = reader.prior_features(features)
     click, priors = learn_effect_model(totals.shown, totals.clicks, known, spread=settings.effect_spread)
     conversion, _ = learn_effect_model(totals.settled, totals.conversions, known, spread=settings.effect_spread)
     positions, level = learn_positions(examples, priors, settings.effect_spread)
-    offset = count_effects(examples.shown, examples.clicks, priors[examples.item], base=click.base, spread=click.spread)
-    of_items = click.effects(known, totals.shown, totals.clicks)
-    histories = padded_histories(before, of_items[before.item] + by_position(positions, before.position))
-    lists, at = padded_lists(examples, offset + by_position(positions, examples.position))
-    kernels = pair_lookup(features)
-    chosen = training_lists(examples, lists, histories, count=settings.lists, seed=settings.seed)
-    theta = learn_theta(
-        histories.part(chosen), lists.part(chosen), kernels, level, count=len(features.names), seed=settings.seed
-    )
-    taste = taste_of_lists(alphas(histories, kernels, theta, level), histories.item, lists.item, kernels, theta)[at]
-    levels = fitted_levels(histories, level).double().numpy()[examples.list]
-    log_odds = levels + by_position(positions, examples.position) + offset + taste
-    judged = examples.held_back if examples.held_back.any() else np.ones(len(taste), dtype=bool)
-    bought = ~np.isnan(examples.converted) & examples.clicked
-    of_ad = conversion.effects(known, totals.settled, totals.conversions)[examples.item]
+    lookup = pair_lookup(features)
     ranker = TasteRanker(
         reader=reader,
-        theta=dict(zip(features.names, theta.tolist(), strict=True)),
+        theta=dict.fromkeys(features.names, FLAT),
         click=click,
         conversion=conversion,
         positions=positions,
         level=level,
-        p_click=tuple(logistic(log_odds[judged, None], examples.clicked[judged], start=(0.0, 1.0))[::-1]),
-        p_conversion=tuple(
-            logistic(
-                np.column_stack([of_ad, taste])[bought], examples.converted[bought], start=(conversion.base, 1.0, 0.0)
-            )
-        ),
+        p_click=(1.0, 0.0),
+        p_conversion=(conversion.base, 1.0, 0.0),
     )
-    return Trained(ranker, log_odds, taste)
+    offset = count_effects(examples.shown, examples.clicks, priors[examples.item], base=click.base, spread=click.spread)
+    histories = padded_histories(before, _history_offset(ranker, features, totals, before))
+    lists, _ = padded_lists(examples, offset + ranker.position(examples.position))
+    chosen = training_lists(examples, lists, histories, count=settings.kernel_lists, seed=settings.seed)
+    losses: list[float] = []
+    theta = learn_theta(
+        histories.part(chosen),
+        lists.part(chosen),
+        lookup,
+        level,
+        count=len(features.names),
+        seed=settings.seed,
+        losses=losses,
+    )
+    ranker = replace(ranker, theta=dict(zip(features.names, theta.tolist(), strict=True)))
+    scored = score_examples(ranker, features, examples, before, totals, lookup)
+    judged = examples.calibrates if examples.calibrates.any() else examples.trains
+    bought = (examples.trains | examples.calibrates) & ~np.isnan(examples.converted) & examples.clicked
+    of_ad = conversion.effects(known, totals.settled, totals.conversions)[examples.item]
+    p_click = logistic(scored.log_odds[judged, None], examples.clicked[judged], start=(0.0, 1.0))
+    p_conversion = logistic(
+        np.column_stack([of_ad, scored.taste])[bought], examples.converted[bought], start=(conversion.base, 1.0, 0.0)
+    )
+    ranker = replace(ranker, p_click=tuple(p_click[::-1]), p_conversion=tuple(p_conversion))
+    return Trained(ranker, scored, ranker.conversions(of_ad, scored.taste), losses)
 
 
-class Totals(NamedTuple):
-    """Sums of the examples that are learned from, (I,) each."""
+def score_examples(
+    ranker: TasteRanker,
+    features: ItemFeatures,
+    examples: Examples,
+    before: ShownBefore,
+    totals: Totals,
+    lookup: Kernels | None = None,
+) -> Scored:
+    """What the ranker says of every example; `totals` are what is known of the ads of histories."""
+    prior = ranker.click.prior.predict(ranker.reader.prior_features(features))[examples.item]
+    effect = count_effects(examples.shown, examples.clicks, prior, base=ranker.click.base, spread=ranker.click.spread)
+    histories = padded_histories(before, _history_offset(ranker, features, totals, before))
+    lists, at = padded_lists(examples, effect)
+    kernels, theta = lookup or pair_lookup(features), np.log(ranker.weights(features))
+    weights = alphas(histories, kernels, theta, ranker.level)
+    taste = taste_of_lists(weights, histories.item, lists.item, kernels, theta)[at]
+    levels = fitted_levels(histories, ranker.level).double().numpy()[examples.list]
+    return Scored(levels + ranker.position(examples.position) + effect + taste, effect, taste)
 
-    shown: np.ndarray
-    clicks: np.ndarray
-    settled: np.ndarray  # clicks of which it is known whether they led to a conversion
-    conversions: np.ndarray
 
-
-def item_totals(examples: Examples, items: int) -> Totals:
-    """Of every item of the catalogue."""
-    learns = ~examples.held_back
-    item, clicked = examples.item[learns], examples.clicked[learns].astype(np.float64)
-    converted = examples.converted[learns]
-    settled = clicked * ~np.isnan(converted)
-    parts = (np.ones(len(item)), clicked, settled, settled * np.nan_to_num(converted))
-    return Totals(*(np.bincount(item, one, items) for one in parts))
+def _history_offset(ranker: TasteRanker, features: ItemFeatures, totals: Totals, before: ShownBefore) -> np.ndarray:
+    """(m,) what people at large make of an ad at its place."""
+    effects = ranker.click.effects(ranker.reader.prior_features(features), totals.shown, totals.clicks)
+    return np.asarray(effects[before.item] + ranker.position(before.position))
 
 
 def learn_positions(examples: Examples, priors: np.ndarray, spread: float) -> tuple[np.ndarray, Level]:
@@ -146,7 +142,7 @@ def learn_positions(examples: Examples, priors: np.ndarray, spread: float) -> tu
 
     A row without a position counts as of none: c is then 0.
     """
-    learns = ~examples.held_back
+    learns = examples.trains
     place = np.nan_to_num(examples.position[learns], nan=0.0).astype(np.int64)
     shown = Impressions(examples.user[learns], examples.item[learns], place, examples.clicked[learns])
     users, positions = int(examples.user.max(initial=-1)) + 1, int(place.max(initial=0)) + 1
@@ -173,23 +169,23 @@ def padded_lists(examples: Examples, offset: np.ndarray) -> tuple[PaddedLists, t
 def training_lists(
     examples: Examples, lists: PaddedLists, histories: PaddedHistories, *, count: int, seed: int
 ) -> Tensor:
-    """`count` lists that teach: clicked and unclicked ads, something known of the user, not held back.
+    """`count` lists that teach: clicked and unclicked ads, something known of the user, of those that train.
 
     In random order, again and again where they are fewer.
     """
-    held_back = torch.zeros(len(lists.item), dtype=torch.bool)
-    held_back[torch.as_tensor(examples.list[examples.held_back])] = True
+    trains = torch.zeros(len(lists.item), dtype=torch.bool)
+    trains[torch.as_tensor(examples.list[examples.trains])] = True
     present = lists.item >= 0
     mixed = (lists.clicked & present).any(dim=1) & (~lists.clicked & present).any(dim=1)
     known = (histories.item >= 0).any(dim=1)
-    usable = (mixed & known & ~held_back).nonzero()[:, 0]
+    usable = (mixed & known & trains).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
     rounds = -(-count // max(len(usable), 1)) if len(usable) else 0
     orders = [torch.randperm(len(usable), generator=generator) for _ in range(rounds)]
     return usable[torch.cat(orders)[:count]] if orders else usable
 
 
-def pair_lookup(features: ItemFeatures) -> Callable[[Tensor, Tensor], Tensor]:
+def pair_lookup(features: ItemFeatures) -> Kernels:
     """Kernels of items rows (B, T) and columns (B, C), (B, T, C, F): looked up, or worked out where they are many."""
     items = len(next(iter(features.dense.values())))
     if items**2 * len(features.names) <= LARGEST_STACK:

@@ -102,6 +102,7 @@ class Shop:
                 "rate": rng.choice([0.02, 0.05, 0.3], len(live)),
                 "background": background,
                 "sigma": np.nan if sigma is None else sigma,
+                "price": 1.0,
             }
         )
 

@@ -4,7 +4,7 @@ from math import log
 import numpy as np
 import pytest
 
-from llmrec_spark.config import MatchConfig
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.matches import match_requests, matches
 from tests.bridge.shops import PAIRS, shop_of
 from tests.model.catalogues import Behaviour, simple_world, unit
@@ -27,8 +27,9 @@ def requests_of(spark, shop, *, excluded=(), given=None):
 def matched(spark, shop, figures, match=FOUR_BLOCKS, *, keep=5, tasks=2, direct=False, requests=None, **asked):
     """The rows of each user, best first."""
     asked_for = requests_of(spark, shop, **asked) if requests is None else requests
+    unpriced = {"ranking": RankingConfig(), "value": ValueConfig()}
     found = matches(
-        asked_for, figures, catalogue=shop.folder, match=match, direct=direct, keep=keep, tasks=tasks
+        asked_for, figures, catalogue=shop.folder, match=match, direct=direct, keep=keep, tasks=tasks, **unpriced
     ).collect()
     of_user = defaultdict(list)
     for row in sorted(found, key=lambda row: (row.user_id, -(row.score or 0.0), row.ad_id)):

@@ -4,14 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
-from llmrec_spark.config import MatchConfig, RankingConfig
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.rankings import ad_groups, group_numbers, matched_ads, rankings
 from llmrec_spark.tables import RANKINGS
 from tests.bridge.shops import BETA, PAIRS, SIGMA, rounded, shop_of, slow_parts
 from tests.model.catalogues import Behaviour, simple_world, unit
 from tests.spark.rows import ads_of
 
+LOG_ODDS = f"ln(rate / (1 - rate)) + {BETA} * lift"
 MATCHED = "user_id string, ad_id string, match double, background double, rate double, lift double, score double"
 RULES = RankingConfig(max_per_user=6, max_per_advertiser=2, max_per_category=3)
 UNCAPPED = RankingConfig(max_per_advertiser=None, max_per_category=None, drop_near_duplicates=False)
@@ -77,20 +79,20 @@ def ranked(spark, shop, rows, ads, *, ranking=RULES, excluded=(), sigma=SIGMA, p
     """The rows of each user in order of rank."""
     live = ads_of(spark, *[{"ad_id": ad_id} | ad._asdict() for ad_id, ad in ads.items()])
     matched = matched_ads(
-        spark.createDataFrame(rows, MATCHED).repartition(partitions),
+        spark.createDataFrame(rows, MATCHED).withColumn("log_odds", F.expr(LOG_ODDS)).repartition(partitions),
         spark.createDataFrame(list(excluded), PAIRS),
-        beta=BETA,
         tasks=partitions,
     )
     found = rankings(
         matched,
         shop.histories(spark),
         group_numbers(ad_groups(live).toPandas()),
+        shop.figures(sigma=sigma),
         catalogue=shop.folder,
         fields=shop.world.fields,
-        sigma=sigma,
         match=MatchConfig(),
         ranking=ranking,
+        value=ValueConfig(),
         model_version="7",
     )
     contract = {column.name: column.kind for column in RANKINGS.columns if column.name != "run_id"}

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmrec_spark.config import MatchConfig, RankingConfig
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.model.lists import ListMaker
 from llmrec_spark.model.reasons import KEYWORDS
 from tests.model.catalogues import FIELDS, Behaviour, history_rows, random_histories, random_world, simple_world, unit
@@ -35,7 +35,9 @@ def ranked(world, tmp_path, users, ads, *, sigma=SIGMA, scores=None, log_odds=No
     groups = {ad: groups for of_user in ads for ad, groups in of_user or ()}
     of_live = [[groups.get(ad, {}).get(name, -1) for name in GROUPS] for ad in sorted(world.live)]
     ranking = RankingConfig(**{**UNCAPPED, **rules})
-    make = ListMaker(world.opened(tmp_path)[0], world.fields, np.array(of_live), sigma, MatchConfig(), ranking, "cpu")
+    figures = pd.DataFrame({"sigma": np.nan if sigma is None else sigma, "price": 1.0}, index=range(len(of_live)))
+    folder = world.opened(tmp_path)[0]
+    make = ListMaker(folder, world.fields, np.array(of_live), figures, MatchConfig(), ranking, ValueConfig(), "cpu")
     return make(rows)
 
 

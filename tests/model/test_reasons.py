@@ -3,9 +3,10 @@ import pytest
 
 from llmrec_spark.config import MatchConfig
 from llmrec_spark.model.match import Parameters, match_pairs
-from llmrec_spark.model.reasons import Reason, list_reasons
+from llmrec_spark.model.reasons import KEYWORDS, Reason, list_reasons
 from tests.model.catalogues import FIELDS, encoded, random_histories, random_world
 
+PARTS = (*FIELDS, KEYWORDS)
 DEFAULT = Parameters.of(MatchConfig())
 SCALE = 0.35 / 0.07  # beta / sigma
 EXACT = {"rel": 0, "abs": 1e-9}
@@ -28,36 +29,36 @@ def pairs(request):
 def one_ad(parts, ad_ids, event_types, *, log_odds=1.0, scale=1.0):
     """Reasons of one ad, parts (T, 2): of the title and of the keywords."""
     terms = np.array(parts, dtype=float)[:, :, None]
-    return list_reasons(terms, ad_ids, event_types, ["title"], np.array([log_odds]), scale)[0]
+    return list_reasons(terms, ad_ids, event_types, ["title", KEYWORDS], np.array([log_odds]), scale)[0]
 
 
 def test_reasons_add_up_to_the_log_odds(pairs):
     _, terms, ad_ids, kinds = pairs
     log_odds = np.linspace(-4, 2, terms.shape[2])
-    found = list_reasons(terms, ad_ids, kinds, FIELDS, log_odds, SCALE)
+    found = list_reasons(terms, ad_ids, kinds, PARTS, log_odds, SCALE)
     assert [sum(one.contribution for one in reasons) for reasons in found] == pytest.approx(log_odds, **EXACT)
 
 
 def test_all_terms_together_are_beta_over_sigma_times_the_match(pairs, monkeypatch):
     match, terms, ad_ids, kinds = pairs
     monkeypatch.setattr("llmrec_spark.model.reasons.STORED", 10_000)
-    found = list_reasons(terms, ad_ids, kinds, FIELDS, np.zeros(len(match)), SCALE)
+    found = list_reasons(terms, ad_ids, kinds, PARTS, np.zeros(len(match)), SCALE)
     stored = [sum(one.contribution for one in reasons[:-1]) for reasons in found]
     assert stored == pytest.approx(SCALE * match, **EXACT)
 
 
 def test_at_most_five_are_stored_and_they_are_the_largest(pairs, monkeypatch):
     match, terms, ad_ids, kinds = pairs
-    found = list_reasons(terms, ad_ids, kinds, FIELDS, np.zeros(len(match)), SCALE)
+    found = list_reasons(terms, ad_ids, kinds, PARTS, np.zeros(len(match)), SCALE)
     monkeypatch.setattr("llmrec_spark.model.reasons.STORED", 10_000)
-    everything = list_reasons(terms, ad_ids, kinds, FIELDS, np.zeros(len(match)), SCALE)
+    everything = list_reasons(terms, ad_ids, kinds, PARTS, np.zeros(len(match)), SCALE)
     largest = [sorted((abs(one.contribution) for one in reasons[:-1]), reverse=True)[:5] for reasons in everything]
     assert [[abs(one.contribution) for one in reasons[:-1]] for reasons in found] == largest
 
 
 def test_no_reason_is_named_twice(pairs):
     match, terms, ad_ids, kinds = pairs
-    for reasons in list_reasons(terms, ad_ids, kinds, FIELDS, np.zeros(len(match)), SCALE):
+    for reasons in list_reasons(terms, ad_ids, kinds, PARTS, np.zeros(len(match)), SCALE):
         assert len({one[:3] for one in reasons}) == len(reasons)
 
 
@@ -116,3 +117,14 @@ def test_the_scale_multiplies_every_part():
 def test_without_history_or_lift_everything_is_other(parts, scale):
     events = ["a"] * len(parts)
     assert one_ad(parts, events, events, log_odds=-3.0, scale=scale) == [Reason(None, None, "other", -3.0)]
+
+
+def test_features_stand_after_the_behaviours_and_the_rest_after_them():
+    terms = np.array([[0.5, 0.25]])[:, :, None]
+    found = list_reasons(terms, ["a"], ["click"], ["title", "year"], np.array([2.0]), 1.0, {"effect": np.array([-1.0])})
+    assert found == [
+        [Reason("a", "click", "title", 0.5), Reason("a", "click", "year", 0.25), Reason(None, None, "effect", -1.0),
+         Reason(None, None, "other", 2.25)]
+    ]  # fmt: skip
+    [nobody] = list_reasons(terms[:0], [], [], ["title", "year"], np.array([2.0]), 1.0, {"effect": np.array([-1.0])})
+    assert nobody == [Reason(None, None, "effect", -1.0), Reason(None, None, "other", 3.0)]

@@ -17,7 +17,7 @@ def live_ads(world, match, tmp_path, *, seed=0):
     rng = np.random.default_rng(seed)
     ads = sorted(world.live)
     background = [rng.normal() if world.ads[ad] else np.nan for ad in ads]
-    figures = {"rate": rng.uniform(0.01, 0.3, len(ads)), "background": background, "sigma": 0.2}
+    figures = {"rate": rng.uniform(0.01, 0.3, len(ads)), "background": background, "sigma": 0.2, "price": 1.0}
     return LiveAds(world.opened(tmp_path)[0], pd.DataFrame(figures), match, "cpu")
 
 

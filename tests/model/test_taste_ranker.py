@@ -5,21 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
+from llmrec_spark.model.catalogue import save_figures
 from llmrec_spark.model.count_effects import count_effects, learn_effect_model
 from llmrec_spark.model.taste_ranker import by_position, open_taste_ranker
-from llmrec_spark.model.taste_scoring import COLUMNS, COUNTS, RANKER, TrainedAds
-from llmrec_spark.model.taste_training import (
-    Examples,
-    ShownBefore,
-    TasteSettings,
-    logistic,
-    pair_lookup,
-    train_taste_ranker,
-)
+from llmrec_spark.model.taste_scoring import TrainedAds
+from llmrec_spark.model.taste_training import logistic, pair_lookup, train_taste_ranker
+from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
+from llmrec_spark.ranker_config import RankerConfig
 from tests.model.catalogues import simple_world, unit
 
 ADS, USERS, DAYS, SHOWN = 40, 120, 6, 8
-SETTINGS = TasteSettings(lists=2_000, rank=4)
+SETTINGS = RankerConfig(kernel_lists=2_000, text_rank=4)
 
 
 def sigmoid(x):
@@ -73,30 +69,40 @@ def trained(log, world):
         kept["converted"].to_numpy(),
         shown,
         clicks,
+        (kept["day"] < DAYS - 1).to_numpy(),
         (kept["day"] == DAYS - 1).to_numpy(),
     )
     joined = pd.concat(before)
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in before])])
     seen = ShownBefore(joined["item"].to_numpy(), joined["clicked"].to_numpy(), joined["position"].to_numpy(), offsets)
     columns = {"length": np.arange(ADS, dtype=float)}
-    return train_taste_ranker(world.catalogue(), world.fields, columns, examples, seen, SETTINGS), examples
+    found = train_taste_ranker(world.catalogue(), world.fields, columns, examples, seen, totals_of(examples), SETTINGS)
+    return found, examples
+
+
+def totals_of(examples):
+    item, clicked, bought = examples.item, examples.clicked * examples.trains, np.nan_to_num(examples.converted)
+    return Totals(*(np.bincount(item, one, ADS) for one in (examples.trains, clicked, clicked, clicked * bought)))
 
 
 @pytest.fixture(scope="module")
 def ads(trained, world, log, tmp_path_factory):
     """The ads of the day after."""
-    folder = tmp_path_factory.mktemp("run") / "catalogue"
-    world.catalogue().save(folder)
-    trained[0].ranker.save(folder / RANKER)
-    rows, *_ = log
-    counts = [
-        rows.groupby("item").size(),
-        rows.groupby("item")["clicked"].sum(),
-        rows.groupby("item")["converted"].sum(),
-    ]
-    np.save(folder / COUNTS, np.stack([one.reindex(range(ADS), fill_value=0).to_numpy(float) for one in counts], 1))
-    np.save(folder / COLUMNS, np.arange(ADS, dtype=float)[:, None])
-    return TrainedAds(str(folder))
+    folder = tmp_path_factory.mktemp("run")
+    world.catalogue().save(folder / "catalogue")
+    trained[0].ranker.save(folder / "ranker")
+    figures = (
+        log[0].groupby("item").agg(shown=("user", "size"), clicks=("clicked", "sum"), conversions=("converted", "sum"))
+    )
+    figures = figures.reindex(range(ADS), fill_value=0).assign(ad_id=world.catalogue().ad_ids, length=np.arange(ADS))
+    save_figures(folder / "catalogue", world.catalogue(), figures, ranker=folder / "ranker", columns=["length"])
+    return TrainedAds(str(folder / "catalogue"))
+
+
+def log_odds(ads, tastes, *, block=0, block_ads=ADS):
+    """Of a block of ads, by the table of pairs."""
+    live = ads.catalogue.live[block * block_ads : (block + 1) * block_ads]
+    return ads.log_odds(tastes.level, live, ads.block(tastes, block, block_ads))
 
 
 def requests(log, users):
@@ -116,13 +122,13 @@ def with_tastes(ads, batch):
 def test_users_are_shown_the_kind_they_like(ads, log):
     _, kind, likes, _ = log
     batch = with_tastes(ads, requests(log, range(30)))
-    scores = ads.block(ads.read(batch), 0, ADS)
-    taste = scores - scores.mean(axis=0)  # less what everyone likes
+    taste = ads.block(ads.read(batch), 0, ADS)
+    taste = taste - taste.mean(axis=0)  # less what everyone likes
     prefers = np.sign(taste[:, kind == 1].mean(axis=1) - taste[:, kind == 0].mean(axis=1)) > 0
     assert (prefers == (likes[:30] == 1)).mean() > 0.9
 
 
-def test_a_block_of_ads_and_the_pairs_have_the_same_log_odds(ads, log):
+def test_a_block_of_ads_and_the_pairs_have_the_same_taste(ads, log):
     tastes = ads.read(with_tastes(ads, requests(log, range(5))))
     whole, second = ads.block(tastes, 0, ADS), ads.block(tastes, 1, 15)
     np.testing.assert_allclose(whole[:, 15:30], second, atol=1e-5)
@@ -130,17 +136,16 @@ def test_a_block_of_ads_and_the_pairs_have_the_same_log_odds(ads, log):
         np.testing.assert_allclose(ads.pairs(tastes, user, ads.catalogue.live), whole[user], atol=1e-5)
 
 
-def test_the_parts_of_log_odds_add_up(ads, log):
+def test_the_parts_of_a_taste_add_up(ads, log):
     tastes = ads.read(with_tastes(ads, requests(log, [3])))
     terms = ads.terms(tastes, 0, ads.catalogue.live)  # (T, F, K)
-    rest = tastes.level[0] + ads.first_position + ads.effects[0]
-    np.testing.assert_allclose(terms.sum(axis=(0, 1)) + rest, ads.block(tastes, 0, ADS)[0], atol=1e-5)
+    np.testing.assert_allclose(terms.sum(axis=(0, 1)), ads.block(tastes, 0, ADS)[0], atol=1e-5)
 
 
 def test_a_user_without_a_history_has_the_effects_of_the_ads(ads):
     nobody = pd.DataFrame({"user_id": ["new"], "shown_ads": [None], "weights": [None], "level": [np.nan]})
     expected = ads.ranker.level.mean + ads.first_position + ads.effects[0]
-    np.testing.assert_allclose(ads.block(ads.read(nobody), 0, ADS)[0], expected)
+    np.testing.assert_allclose(log_odds(ads, ads.read(nobody))[0], expected)
 
 
 def test_an_ad_that_is_not_known_any_more_changes_nothing(ads, log):
@@ -148,11 +153,8 @@ def test_an_ad_that_is_not_known_any_more_changes_nothing(ads, log):
     gone = batch.copy()
     gone["shown_ads"] = [["gone", *batch["shown_ads"][0]]]
     gone["clicked"], gone["positions"] = [[True, *batch["clicked"][0]]], [[1, *batch["positions"][0]]]
-    np.testing.assert_allclose(
-        ads.block(ads.read(with_tastes(ads, gone)), 0, ADS),
-        ads.block(ads.read(with_tastes(ads, batch)), 0, ADS),
-        atol=1e-5,
-    )
+    with_it, without = (log_odds(ads, ads.read(with_tastes(ads, one))) for one in (gone, batch))
+    np.testing.assert_allclose(with_it, without, atol=1e-5)
 
 
 def test_a_saved_ranker_is_the_same(ads, trained, tmp_path):
@@ -172,25 +174,26 @@ def test_the_first_position_is_looked_at_most(trained):
 
 def test_predicted_clicks_are_as_many_as_observed_and_follow_the_truth(ads, trained, log):
     _, kind, likes, pull = log
-    judged = trained[1].held_back
-    predicted = ads.ranker.clicks(trained[0].log_odds[judged])
+    judged = trained[1].calibrates
+    predicted = ads.ranker.clicks(trained[0].scored.log_odds[judged])
     assert predicted.mean() == pytest.approx(trained[1].clicked[judged].mean(), abs=0.01)
-    scores = ads.block(ads.read(with_tastes(ads, requests(log, range(40)))), 0, ADS)
-    truth = sigmoid(-1 + pull + np.where(kind == likes[:40, None], 1.2, -1.2))
-    assert np.corrcoef(ads.ranker.clicks(scores).ravel(), truth.ravel())[0, 1] > 0.8
-    taste = scores - ads.log_odds(ads.read(with_tastes(ads, requests(log, range(40)))).level, ads.catalogue.live, 0.0)
-    bought = ads.ranker.conversions(ads.effects[1], taste)
-    assert np.corrcoef(bought.ravel(), sigmoid(-1 + np.where(kind == likes[:40, None], 1.2, -1.2)).ravel())[0, 1] > 0.8
+    tastes = ads.read(with_tastes(ads, requests(log, range(40))))
+    taste = ads.block(tastes, 0, ADS)
+    found = ads.probabilities(log_odds(ads, tastes), ads.catalogue.live, taste)
+    liking = np.where(kind == likes[:40, None], 1.2, -1.2)
+    assert np.corrcoef(found.click.ravel(), sigmoid(-1 + pull + liking).ravel())[0, 1] > 0.8
+    assert np.corrcoef(found.conversion.ravel(), sigmoid(-1 + liking).ravel())[0, 1] > 0.8
+    np.testing.assert_allclose(found.value("per_click", 2.0), 2.0 * found.click)
+    np.testing.assert_allclose(found.value("per_conversion", 2.0), 2.0 * found.click * found.conversion)
 
 
-@pytest.mark.parametrize("held_back", [True, False])
-def test_without_examples_of_one_side_training_still_ends(trained, world, held_back):
-    examples = trained[1]._replace(
-        held_back=np.full(len(trained[1].held_back), held_back), clicked=np.zeros(len(trained[1].clicked), dtype=bool)
-    )
+@pytest.mark.parametrize("trains", [True, False])
+def test_without_examples_of_one_side_training_still_ends(trained, world, trains):
+    every = np.ones(len(trained[1].trains), dtype=bool)
+    examples = trained[1]._replace(trains=every & trains, calibrates=every & (not trains), clicked=every & False)
     nothing = ShownBefore(np.zeros(0, int), np.zeros(0, bool), np.zeros(0), np.zeros(examples.list.max() + 2, int))
-    found = train_taste_ranker(world.catalogue(), world.fields, {}, examples, nothing, SETTINGS)
-    assert np.isfinite(found.log_odds).all()
+    found = train_taste_ranker(world.catalogue(), world.fields, {}, examples, nothing, totals_of(examples), SETTINGS)
+    assert np.isfinite(found.scored.log_odds).all()
     assert np.isfinite(found.ranker.p_click).all()
 
 

@@ -3,7 +3,7 @@ from math import inf
 import pytest
 from pydantic import ValidationError
 
-from llmrec_spark.config import Config, MatchConfig
+from llmrec_spark.config import UNDECISIVE, Config, MatchConfig
 from llmrec_spark.config_files import known_keys, load_config
 from llmrec_spark.errors import ConfigError
 
@@ -253,10 +253,7 @@ def test_the_digest_ignores_where_things_are_kept_what_is_judged_or_learned_and_
 
 @pytest.mark.parametrize(
     "section",
-    sorted(
-        set(Config.model_fields)
-        - {"inputs", "tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify", "training"}
-    ),
+    sorted(set(Config.model_fields) - {"inputs", *UNDECISIVE}),
 )
 def test_the_digest_changes_with_every_number_of_a_stage(smallest, section):
     config = load_config(smallest)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from llmrec_spark.config import DriftConfig
 from llmrec_spark.drift import Figure, checks, ks_distance, population_stability
+from llmrec_spark.evaluation_config import DriftConfig
 
 CONFIG = DriftConfig()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmrec_spark.config import OffPolicyConfig
+from llmrec_spark.evaluation_config import OffPolicyConfig
 from llmrec_spark.policy_values import effective_sample, policy_values, refusal, top_share, weight_figures
 from tests.conftest import REPO, SHARED_DATA
 

@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from llmrec_spark.tables import INPUTS, OWN
+from llmrec_spark.input_tables import INPUTS
+from llmrec_spark.tables import OWN
 from llmrec_spark.training_tables import TRAINING
 
 OURS = OWN | TRAINING

@@ -7,7 +7,8 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from llmrec_spark.tables import ADS, CANDIDATES, EVENTS, USERS, Table
+from llmrec_spark.input_tables import ADS, CANDIDATES, EVENTS, USERS
+from llmrec_spark.tables import Table
 from tests.conftest import at
 
 DAY = date(2026, 3, 1)  # the day that lists are made for

@@ -5,7 +5,7 @@ import pytest
 from llmrec_spark.column_maps import mapped_input
 from llmrec_spark.config import InputConfig
 from llmrec_spark.errors import DataError
-from llmrec_spark.tables import ADS, EVENTS
+from llmrec_spark.input_tables import ADS, EVENTS
 from tests.conftest import at, session_time_zone
 
 OURS = "event_id string, user_id string, ad_id string, event_type string, event_ts timestamp"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from llmrec_spark.bootstrap import Resampling, intervals
-from llmrec_spark.config import OffPolicyConfig
+from llmrec_spark.evaluation_config import OffPolicyConfig
 from llmrec_spark.off_policy import RATIOS, VALUES, list_weights, place_rates, policy_sums, weight_spread
 from llmrec_spark.policy_values import ESTIMATES, WeightFigures, policy_values, refusal, weight_figures
 from tests.conftest import REPO

@@ -3,8 +3,9 @@ import random
 
 import pytest
 
+from llmrec_spark.input_tables import EVENTS
 from llmrec_spark.quarantine import accepted, refusals, refuse_doubles
-from llmrec_spark.tables import EVENTS, QUARANTINE
+from llmrec_spark.tables import QUARANTINE
 from tests.spark.rows import event, events_of
 
 COLUMNS = [column.name for column in EVENTS.columns if column.name != "query"]  # as daily_inputs asks

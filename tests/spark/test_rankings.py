@@ -55,11 +55,10 @@ def matched(user_id, ad_id, score, lift=0.0, match=0.5):
 
 
 def found_of(spark, *rows, excluded=(), partitions=1):
-    """user_id -> the ads of matched_ads by id; a rate of one half makes log_odds the lift, with beta 1."""
+    """user_id -> the ads of matched_ads by id; log_odds is the lift."""
     found = matched_ads(
-        spark.createDataFrame(list(rows), MATCHED).repartition(partitions),
+        spark.createDataFrame(list(rows), MATCHED).withColumn("log_odds", F.col("lift")).repartition(partitions),
         spark.createDataFrame(list(excluded), EXCLUDED),
-        beta=1.0,
         tasks=partitions,
     )
     names = ("score", "log_odds", "match", "rate", "lift")

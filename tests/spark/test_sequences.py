@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from llmrec_spark.sequences import behaviour_sequences, behaviours, histories, queries, recent_queries
+from llmrec_spark.sequences import behaviour_sequences, behaviours, histories, queries, recent_queries, shown_before
 from llmrec_spark.tables import SEQUENCES
 from llmrec_spark.texts import text_hash
 from tests.conftest import utc
@@ -181,3 +181,20 @@ def test_recent_queries_are_the_latest_distinct_ones_and_tied_ones_by_hash(spark
     table = rows_of(spark, SEQUENCES, *rows, leave_out=("run_id",)).repartition(partitions)
     for limit, expected in [(3, {"new", "q1", "q2"}), (0, set()), (99, {"new", "q1", "q2", "q3", "old", "older"})]:
         assert {row.query_hash for row in recent_queries(table, max_queries=limit).collect()} == expected
+
+
+def test_what_was_shown_before_is_what_was_clicked_and_what_was_skipped(spark):
+    rows = [
+        event("e1", "click", NOON, ad_id="a", position=2),
+        event("e2", "cart", NOON + timedelta(minutes=1), ad_id="a"),
+        event("e3", "search", NOON + timedelta(minutes=2), ad_id=None, query="shoes"),
+        event("e4", "click", NOON + timedelta(minutes=3), ad_id="b", position=None),
+        event("e5", "view", NOON, ad_id="a", user_id="viewer"),
+    ]
+    skips = [skip("s1", ad_id="c"), skip("s2", minutes=1, ad_id="a"), skip("s3", ad_id="d", user_id="skipper")]
+    found = {row.user_id: row for row in shown_before(sequences(spark, *rows, skips=skips), clicks=["click"]).collect()}
+    assert set(found) == {"u", "skipper"}
+    assert found["u"].shown_ads == ["a", "b", "c", "a"]
+    assert found["u"].shown_types == ["click", "click", "skip", "skip"]
+    assert found["u"].positions == [2, None, 1, 1]
+    assert (found["skipper"].shown_ads, found["skipper"].shown_types) == (["d"], ["skip"])

@@ -1,0 +1,36 @@
+"""Trains a model on the clicks of the days before --date and registers it as challenger; see --help."""
+
+import tempfile
+from pathlib import Path
+
+from llmrec_spark.command_line import day, exit_with, parser
+
+
+def main() -> None:
+    """Learns from the log, judges on lists held back, writes a model card, registers the version."""
+    options = parser(__doc__)
+    options.add_argument("--date", type=day, required=True, help="learn from days before this one, UTC")
+    options.add_argument("--until", type=day, help="count clicks and conversions before this day")
+    options.add_argument("--model", help="whose encoder to keep and to be compared with, instead of mlflow.model")
+    options.add_argument("--folder", help="keep the model folder here too; must not exist")
+    options.add_argument("--alias", default="challenger", help="alias to set; empty sets none")
+    arguments = options.parse_args()
+
+    from llmrec_spark.config_files import load_config
+    from llmrec_spark.registry import import_mlflow_beside, resolve_model
+    from llmrec_spark.session import spark_session
+    from llmrec_spark.storage import Storage
+    from llmrec_spark.training_runs import train_and_register
+
+    config = load_config(arguments.config, arguments.overrides)
+    import_mlflow_beside()
+    storage = Storage(spark_session("llmrec_spark train_model"), config.tables)
+    base = resolve_model(arguments.model or config.mlflow.model, config.mlflow)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, aliases = Path(arguments.folder or Path(scratch) / "model"), tuple(filter(None, [arguments.alias]))
+        when = {"as_of": arguments.date, "until": arguments.until}
+        train_and_register(storage, config, base, **when, scratch=Path(scratch), folder=folder, aliases=aliases)
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -1,0 +1,77 @@
+"""What the workers of a day need of its ads: texts encoded where they were not, and one folder of arrays, shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from llmrec_spark import ad_catalogue
+from llmrec_spark.config import Config
+from llmrec_spark.model_registration import encode_missing
+from llmrec_spark.registry import ResolvedModel
+from llmrec_spark.runs import ENCODED, Run, say
+from llmrec_spark.session import share_folder
+from llmrec_spark.storage import Storage
+from llmrec_spark.tables import TEXT_VECTORS
+from llmrec_spark.text_vectors import token_counts
+
+
+def share_catalogue(
+    storage: Storage,
+    config: Config,
+    run: Run,
+    model: ResolvedModel,
+    scratch: Path,
+    *,
+    texts: DataFrame,
+    asked: DataFrame,
+    live: DataFrame,
+    behaved: DataFrame,
+    figures: DataFrame | None,
+) -> str:
+    """Encodes what has no vector yet and shares the arrays the match needs; returns their shared name.
+
+    texts, live, behaved, figures: as ad_catalogue.write_catalogue reads them; asked: queries to be compared with
+    """
+    from llmrec_spark.model.checkpoint import open_model
+
+    opened = open_model(model.folder).config
+    asked_texts = asked.select(F.col("query_hash").alias("text_hash"), "text")
+    to_read = texts.select("text_hash", "text").union(asked_texts)
+    with run.timed(TEXT_VECTORS.name):
+        run.counts[TEXT_VECTORS.name] = encode_missing(
+            storage,
+            config,
+            to_read,
+            encoder=model.folder,
+            golden=True,
+            settings=opened.encoder,
+            digest=opened.encoder_digest,
+        )
+    if ENCODED + opened.encoder_digest not in run.completed:
+        run.completed.append(ENCODED + opened.encoder_digest)
+    vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == opened.encoder_digest)
+    [read] = token_counts(to_read, vectors).collect()
+    run.counts |= read.asDict()
+    unknown_share = read.tokens_unknown / max(read.tokens_read, 1)
+    if unknown_share > config.text.max_unknown_share:
+        say(
+            f"  WARNING text_vectors: {unknown_share:.0%} of the tokens are unknown to the encoder of model "
+            f"{model.version} (bound text.max_unknown_share = {config.text.max_unknown_share:.0%}). "
+            "It does not know the language of these texts: register the multilingual one."
+        )
+    folder = scratch / f"catalogue_{run.run_id}"
+    ad_catalogue.write_catalogue(
+        folder,
+        model_folder=model.folder,
+        ad_texts=texts,
+        queries=asked,
+        text_vectors=vectors,
+        live=live,
+        behaved=behaved,
+        fields=opened.fields,
+        figures=figures,
+    )
+    return share_folder(storage.spark, folder, folder.name)

@@ -1,0 +1,204 @@
+"""The lists that a ranker learns from, out of the files of a training set: as arrays, and never more than fit.
+
+Files are read in Arrow batches. Kept are, of each split, the lists with the smallest hashes of user, day and list; what
+is counted of an ad is counted over every example that trains. So memory grows with the lists kept and with the ads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from llmrec_spark.model.behaviour_encoder import flatten
+from llmrec_spark.model.example_batches import example_batches
+
+LIST = ["run_date", "user_id", "list_id"]
+HISTORY = ["run_date", "user_id", "history_id"]
+EXAMPLE_COLUMNS = (
+    *LIST,
+    "history_id",
+    "ad_id",
+    "split",
+    "position",
+    "clicked",
+    "converted",
+    "ad_shown",
+    "ad_clicks",
+    "mean_rate",
+)
+HISTORY_COLUMNS = (
+    *HISTORY,
+    "ad_ids",
+    "query_hashes",
+    "event_types",
+    "event_ts",
+    "positions",
+    "skipped_ad_ids",
+    "skipped_positions",
+)
+
+
+class Examples(NamedTuple):
+    """n shown ads, list after list; a list has one history. Item -1 (an ad without a record) must not be among them."""
+
+    list: np.ndarray  # (n,) int, codes from 0, ascending
+    user: np.ndarray  # (n,) int, codes from 0
+    item: np.ndarray  # (n,) int of the catalogue
+    position: np.ndarray  # (n,) float from 1, NaN where unknown
+    clicked: np.ndarray  # (n,) bool
+    converted: np.ndarray  # (n,) float: 1, 0, NaN while nobody can say
+    shown: np.ndarray  # (n,) of the ad, before
+    clicks: np.ndarray  # (n,) of the ad, before
+    trains: np.ndarray  # (n,) bool: learned from
+    calibrates: np.ndarray  # (n,) bool: held back, for the probabilities
+
+
+class ShownBefore(NamedTuple):
+    """What each of L lists' users was shown before, flat: list l owns rows offsets[l] to offsets[l + 1]."""
+
+    item: np.ndarray  # (m,) int, -1 without a record
+    clicked: np.ndarray  # (m,) bool
+    position: np.ndarray  # (m,) float from 1, NaN where unknown
+    offsets: np.ndarray  # (L + 1,)
+
+
+class Totals(NamedTuple):
+    """Sums of the examples that train, (I,) each."""
+
+    shown: np.ndarray
+    clicks: np.ndarray
+    settled: np.ndarray  # clicks of which it is known whether they led to a conversion
+    conversions: np.ndarray
+
+
+class Sample(NamedTuple):
+    """What training holds in memory."""
+
+    rows: pd.DataFrame  # (n,) EXAMPLE_COLUMNS, list after list
+    histories: pd.DataFrame  # (L,) a row per list: HISTORY_COLUMNS, event_ts in microseconds; empty if nothing is known
+    examples: Examples  # of `rows`
+    before: ShownBefore  # of `histories`
+    totals: Totals
+    unknown: int  # examples left out because their ad has no record
+
+
+def read_sample(
+    example_files: Iterable[str],
+    history_files: Iterable[str],
+    items: pd.Index,
+    *,
+    size: int,
+    answers: Sequence[str],
+    max_lists: int,
+    positions: bool,
+) -> Sample:
+    """At most `max_lists` lists of each split, with what was known of their users.
+
+    items      ad_id of each ad of a catalogue of `size` items, in its order
+    answers    the types of events that answer an impression
+    positions  whether positions are read; otherwise all are unknown
+    """
+    rows, totals, unknown = _read_lists(example_files, items, size=size, max_lists=max_lists)
+    number = rows.groupby(LIST, sort=False, dropna=False).ngroup().to_numpy()
+    of_lists = rows.loc[~rows.duplicated(LIST), HISTORY]
+    histories = of_lists.merge(_read_histories(history_files, of_lists), on=HISTORY, how="left")
+    for name in HISTORY_COLUMNS[len(HISTORY) :]:
+        histories[name] = [() if one is None or one is np.nan else one for one in histories[name]]
+    place = rows["position"].to_numpy(dtype=np.float64) if positions else np.full(len(rows), np.nan)
+    examples = Examples(
+        list=number,
+        user=pd.factorize(rows["user_id"])[0],
+        item=items.get_indexer(rows["ad_id"]),
+        position=place,
+        clicked=rows["clicked"].to_numpy(dtype=bool),
+        converted=rows["converted"].to_numpy(dtype=np.float64),
+        shown=rows["ad_shown"].to_numpy(dtype=np.float64),
+        clicks=rows["ad_clicks"].to_numpy(dtype=np.float64),
+        trains=(rows["split"] == "train").to_numpy(),
+        calibrates=(rows["split"] == "validation").to_numpy(),
+    )
+    before = shown_before(histories, items, answers)
+    if not positions:
+        before = before._replace(position=np.full(len(before.position), np.nan))
+    return Sample(rows, histories, examples, before, totals, unknown)
+
+
+def _read_lists(
+    files: Iterable[str], items: pd.Index, *, size: int, max_lists: int
+) -> tuple[pd.DataFrame, Totals, int]:
+    kept = pd.DataFrame(columns=[*EXAMPLE_COLUMNS, "hash"])
+    parts: list[pd.DataFrame] = []
+    sums, unknown = np.zeros((len(Totals._fields), size)), 0
+    for batch in example_batches(files, columns=EXAMPLE_COLUMNS):
+        rows = _frame(batch)
+        item = items.get_indexer(rows["ad_id"])
+        unknown += int((item < 0).sum())
+        rows, item = rows[item >= 0], item[item >= 0]
+        sums += _sums(rows, item, size)
+        parts.append(rows.assign(hash=_list_hash(rows)))
+        if sum(map(len, parts)) > len(kept) + 50 * max_lists:
+            kept, parts = _smallest([kept, *parts], max_lists), []
+    kept = _smallest([kept, *parts], max_lists)
+    return kept.drop(columns="hash").reset_index(drop=True), Totals(*sums), unknown
+
+
+def _frame(batch: pa.RecordBatch) -> pd.DataFrame:
+    frame: pd.DataFrame = batch.to_pandas(date_as_object=False)
+    return frame.assign(converted=frame["converted"].astype("float64"), run_date=frame["run_date"].astype("M8[ns]"))
+
+
+def _sums(rows: pd.DataFrame, item: np.ndarray, size: int) -> np.ndarray:
+    trains = (rows["split"] == "train").to_numpy(dtype=np.float64)
+    clicks = trains * rows["clicked"].to_numpy(dtype=np.float64)
+    converted = rows["converted"].to_numpy(dtype=np.float64)
+    settled = clicks * ~np.isnan(converted)
+    return np.stack(
+        [np.bincount(item, one, size) for one in (trains, clicks, settled, settled * np.nan_to_num(converted))]
+    )
+
+
+def _list_hash(rows: pd.DataFrame) -> np.ndarray:
+    key = rows["user_id"] + "\x1f" + rows["list_id"] + "\x1f" + rows["run_date"].astype(str)
+    return np.asarray(pd.util.hash_pandas_object(key, index=False))
+
+
+def _smallest(parts: list[pd.DataFrame], max_lists: int) -> pd.DataFrame:
+    """The rows of the `max_lists` lists of each split with the smallest hashes, in order of these."""
+    rows = pd.concat([one for one in parts if len(one)] or parts[:1], ignore_index=True)
+    lists = rows.drop_duplicates("hash").sort_values("hash")
+    chosen = lists.groupby("split").head(max_lists)["hash"]
+    return rows[rows["hash"].isin(chosen)].sort_values(["hash", "position", "ad_id"], ignore_index=True)
+
+
+def _read_histories(files: Iterable[str], wanted: pd.DataFrame) -> pd.DataFrame:
+    found = [pd.DataFrame(columns=list(HISTORY_COLUMNS)).astype({"run_date": "M8[ns]"})]
+    keys = wanted.drop_duplicates()
+    for batch in example_batches(files, columns=HISTORY_COLUMNS, together=()):
+        happened = batch.column("event_ts").cast(pa.list_(pa.timestamp("us", "UTC"))).cast(pa.list_(pa.int64()))
+        place = batch.schema.get_field_index("event_ts")
+        rows = batch.set_column(place, "event_ts", happened).to_pandas(date_as_object=False)
+        found.append(rows.assign(run_date=rows["run_date"].astype("M8[ns]")).merge(keys, on=HISTORY, how="inner"))
+    return pd.concat([one for one in found if len(one)] or found, ignore_index=True)
+
+
+def shown_before(histories: pd.DataFrame, items: pd.Index, answers: Sequence[str]) -> ShownBefore:
+    """As sequences.shown_before, of histories (L,): first what was clicked, then what was skipped."""
+    ads, lengths = flatten(histories["ad_ids"])
+    kinds, positions = flatten(histories["event_types"])[0], flatten(histories["positions"])[0]
+    owner = np.repeat(np.arange(len(histories)), lengths)
+    clicked = np.isin(kinds.astype(str), list(answers)) & ~pd.isna(ads)
+    skipped, lengths = flatten(histories["skipped_ad_ids"])
+    skip_owner = np.repeat(np.arange(len(histories)), lengths)
+    owners = np.concatenate([owner[clicked], skip_owner])
+    order = np.argsort(owners, kind="stable")
+    place = np.concatenate([positions[clicked], flatten(histories["skipped_positions"])[0]])
+    return ShownBefore(
+        item=items.get_indexer(np.concatenate([ads[clicked], skipped])[order]),
+        clicked=np.repeat([True, False], [int(clicked.sum()), len(skipped)])[order],
+        position=pd.to_numeric(pd.Series(place), errors="coerce").to_numpy(dtype=np.float64)[order],
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(histories)))]),
+    )

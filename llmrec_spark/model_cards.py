@@ -1,0 +1,130 @@
+"""A model card: what a trained model is, what it learned from, how good it was on lists held back, where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from llmrec_spark.config import Config
+from llmrec_spark.held_back import METRICS, Calibration, Estimate
+from llmrec_spark.model_training import CHAMPION, EFFECT, RATE, TRAINED, UNTRAINED, Training
+
+SCORERS = {
+    RATE: "shrunk click rate of the ad",
+    EFFECT: "effect of the ad, shrunk to a prior read from its texts and columns",
+    UNTRAINED: "logit(rate) + beta lift: the match, not trained",
+    CHAMPION: "the model it was trained beside",
+    TRAINED: "effect and taste: this model",
+}
+LABELS = {"ndcg": "nDCG@{k}", "group_auc": "group AUC", "mrr": "MRR@{k}"}
+
+
+def model_card(training: Training, config: Config, base: str, inputs: Mapping[str, str]) -> str:
+    """Markdown: data, figures by scorer, step and segment, probabilities, what counts, limits."""
+    return "\n".join(_card(training, config, base, inputs)) + "\n"
+
+
+def _card(training: Training, config: Config, base: str, inputs: Mapping[str, str]) -> Iterator[str]:
+    examples, judged, k = training.sample.examples, training.judged, config.evaluation.k
+    lists = training.sample.rows.drop_duplicates(["run_date", "user_id", "list_id"])["split"].value_counts()
+    names = [LABELS[one].format(k=k) for one in METRICS]
+    yield "# A ranker of ads: effects, tastes, calibrated probabilities"
+    yield ""
+    yield f"Trained at {training.as_of} 00:00 UTC on training set {training.training_set}, with the encoder of {base}."
+    yield "Contributions of behaviours and features add up to log_odds exactly: they are terms of one sum."
+    yield ""
+    yield "## Data"
+    yield ""
+    yield from (f"- {name}: version {version}" for name, version in sorted(inputs.items()))
+    yield f"- split by {config.training.split}; lists held in memory: {_counted(lists.to_dict())}"
+    shown, clicks, _, conversions = (int(one.sum()) for one in training.sample.totals)
+    yield f"- {shown:,} shown ads train, {clicks:,} of them clicked; {conversions:,} conversions after a click"
+    if training.sample.unknown:
+        yield f"- {training.sample.unknown:,} shown ads without a record in inputs.ads are left out"
+    yield f"- positions {'are taken out of clicks' if config.ranker.positions else 'are not read'}"
+    yield ""
+    people = f"{judged.lists:,} lists with and without a click, {judged.users:,} people"
+    yield f"## Order of lists ({training.split}: {people})"
+    yield ""
+    if training.split != "test":
+        yield f"No days or people were kept for a test, so these are the lists of `{training.split}`."
+        yield ""
+    yield from _table(
+        ["scorer", *names, ""], [[*_row(name, judged.values[name]), SCORERS[name]] for name in judged.values]
+    )
+    yield ""
+    yield "Differences on the same lists, 95 % interval over people:"
+    yield ""
+    yield from _table(
+        ["step", *names],
+        [[f"{one} - {other}", *(str(of[name]) for name in METRICS)] for (one, other), of in judged.differences.items()],
+    )
+    if training.by_segment:
+        yield ""
+        yield "## By segment"
+        yield ""
+        rows = [
+            [name, f"{of.lists:,}", *_row(TRAINED, of.values[TRAINED])[1:], str(of.differences[TRAINED, RATE]["ndcg"])]
+            for name, of in training.by_segment.items()
+            if of.lists
+        ]
+        yield from _table(["segment", "lists", *names, f"{names[0]}: trained - rate"], rows)
+    yield ""
+    yield "## Probabilities"
+    yield ""
+    heading = ["", "rows", "mean predicted", "mean observed", "calibration error, 15 equal bins", "log loss"]
+    of_all = {"p_click": training.clicks, "rate as p_click": training.rates, "p_conversion": training.conversions}
+    yield from _table(heading, [_calibration_row(name, of) for name, of in of_all.items()])
+    yield ""
+    yield "## What counts"
+    yield ""
+    ranker = training.trained.ranker
+    yield "Prior variance of taste by kernel; a larger one weighs more:"
+    yield ""
+    largest = sorted(ranker.variances.items(), key=lambda one: -one[1])
+    yield from _table(["kernel", "variance"], [[name, f"{value:.4f}"] for name, value in largest])
+    yield ""
+    yield "## Limits"
+    yield ""
+    yield "- A user of whom nothing was known gets the ads by their effect; a taste needs clicks or skips."
+    yield "- The effect of an ad that nobody has met is read from its text, and is the less sure for it."
+    yield "- p_conversion is given a click on the ad it was shown for; conversions without a click are not in it."
+    yield f"- {int(examples.calibrates.sum()):,} shown ads calibrate p_click, for people and places like theirs."
+
+
+def _row(name: str, of_scorer: Mapping[str, Estimate]) -> list[str]:
+    values = [of_scorer[one] for one in METRICS]
+    return [name, *(f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]" for one in values)]
+
+
+def _calibration_row(name: str, of: Calibration) -> list[str]:
+    if not of.rows:
+        return [name, "0", *["–"] * 4]
+    return [name, f"{of.rows:,}", *(f"{one:.4f}" for one in (of.predicted, of.observed, of.error, of.log_loss))]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heading)} |"
+    yield f"|{' --- |' * len(heading)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def summary(training: Training, k: int) -> list[str]:
+    """The figures as lines for a terminal."""
+    judged = training.judged
+    names = [LABELS[one].format(k=k) for one in METRICS]
+    lines = [
+        f"{training.split}: {judged.lists:,} lists of {judged.users:,} people",
+        f"{'':<12}" + "".join(f"{one:>12}" for one in names),
+    ]
+    for name, of in judged.values.items():
+        lines.append(f"{name:<12}" + "".join(f"{of[one].value:>12.4f}" for one in METRICS))
+    for (one, other), difference in judged.differences.items():
+        lines.append(f"{one} - {other}: {names[0]} {difference['ndcg']}, {names[1]} {difference['group_auc']}")
+    for name, found in (("p_click", training.clicks), ("p_conversion", training.conversions)):
+        means = f"predicted {found.predicted:.4f}, observed {found.observed:.4f}"
+        lines.append(f"{name}: calibration error {found.error:.4f}, {means}, {found.rows:,} rows")
+    return lines

@@ -1,0 +1,73 @@
+"""One training: learned, judged, written, registered, and its figures said."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from pathlib import Path
+
+from llmrec_spark.config import Config
+from llmrec_spark.daily_inputs import read_inputs
+from llmrec_spark.daily_runs import check_model
+from llmrec_spark.model_cards import model_card, summary
+from llmrec_spark.model_training import Training, train
+from llmrec_spark.registry import NAME, Lesson, ResolvedModel, register_model
+from llmrec_spark.runs import say
+from llmrec_spark.storage import Storage
+from llmrec_spark.training_plots import training_plots
+
+
+def train_and_register(
+    storage: Storage,
+    config: Config,
+    base: ResolvedModel,
+    *,
+    as_of: date,
+    until: date | None,
+    scratch: Path,
+    folder: Path,
+    aliases: tuple[str, ...],
+) -> str:
+    """Trains beside `base` on the days before `as_of`, writes the model to `folder` and registers it.
+
+    Returns the version.
+    """
+    from llmrec_spark.model.checkpoint import write_trained_model
+
+    inputs = read_inputs(storage, config)
+    check_model(base, config, inputs)
+    training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch)
+    card = model_card(training, config, f"model {base.version}", inputs.versions)
+    ranker, columns = training.trained.ranker, tuple(config.ranker.columns)
+    digest = write_trained_model(folder, base.folder, ranker.save, columns=columns, card=card)
+    facts = {
+        "trained_at": as_of,
+        "training_set": training.training_set,
+        "trained_from": base.version,
+        "model_digest": digest,
+        "lists": len(training.sample.histories),
+        "judged_on": training.split,
+        **{f"input.{name}": version for name, version in inputs.versions.items()},
+        **{f"ranker.{name}": value for name, value in config.ranker.model_dump().items()},
+        **{f"training.{name}": value for name, value in config.training.model_dump().items()},
+    }
+    lesson = Lesson(_numbers(training), training.trained.losses, card, training_plots(training))
+    version = register_model(folder, config.mlflow, facts, aliases=aliases, lesson=lesson)
+    for line in summary(training, config.evaluation.k):
+        say(line)
+    say(f"registered {NAME} version {version}, trained from model {base.version}, alias {' '.join(aliases) or 'none'}")
+    return version
+
+
+def _numbers(training: Training) -> dict[str, float]:
+    found = {f"{name}_seconds": value for name, value in training.seconds.items()}
+    for scorer, of_scorer in training.judged.values.items():
+        found |= {f"{scorer}.{metric}": one.value for metric, one in of_scorer.items()}
+    for (one, other), difference in training.judged.differences.items():
+        for metric, estimate in difference.items():
+            found |= {
+                f"{one} - {other}.{metric}{end}": v for end, v in zip(("", ".low", ".high"), estimate, strict=True)
+            }
+    for name, of in (("p_click", training.clicks), ("p_conversion", training.conversions)):
+        found |= {f"{name}.calibration_error": of.error, f"{name}.log_loss": of.log_loss}
+    return {name: value for name, value in found.items() if math.isfinite(value)}

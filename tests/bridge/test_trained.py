@@ -1,0 +1,184 @@
+"""A trained ranker through the stages of a day: tastes, matches of all ads and of given ones, lists with reasons."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F
+
+from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
+from llmrec_spark.matches import match_requests, matches
+from llmrec_spark.model.catalogue import open_catalogue, save_figures
+from llmrec_spark.model.taste_scoring import TrainedAds
+from llmrec_spark.model.taste_training import train_taste_ranker
+from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
+from llmrec_spark.ranker_config import RankerConfig
+from llmrec_spark.rankings import matched_ads, rankings
+from llmrec_spark.tables import SEQUENCES, TASTES
+from llmrec_spark.tastes import tastes
+from tests.model.catalogues import simple_world, unit
+
+ADS = [f"ad{number:02d}" for number in range(12)]  # even ones are of one kind, odd ones of another
+USERS = ["likes_even", "likes_odd", "only_skips", "new"]
+RANKING = RankingConfig(max_per_advertiser=None, max_per_category=None, max_per_user=4)
+PER_CONVERSION = ValueConfig(pricing="per_conversion")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The catalogue of a run with a ranker that learned from 60 lists of people who click one kind."""
+    world = simple_world({ad: {"title": unit(1 if n % 2 else -1, 0.1 * n)} for n, ad in enumerate(ADS)})
+    folder = tmp_path_factory.mktemp("trained")
+    catalogue = world.catalogue()
+    catalogue.save(folder / "run")
+    rng, lists, before = np.random.default_rng(2), [], []
+    for number in range(60):
+        items = rng.permutation(len(ADS))
+        clicked = rng.random(len(ADS)) < np.where(items % 2 == number % 2, 0.7, 0.1)
+        lists.append((np.full(6, number), items[:6], np.arange(1.0, 7.0), clicked[:6]))
+        before.append((items[6:], clicked[6:]))
+    number, item, position, clicked = (np.concatenate(part) for part in zip(*lists, strict=True))
+    shown, clicks = (np.bincount(item, one, len(ADS)) for one in (np.ones(len(item)), clicked))
+    converted = np.where(clicked, (item % 3 == 0).astype(float), 0.0)
+    every = np.ones(len(item), dtype=bool)
+    known = Examples(number, number, item, position, clicked, converted, shown[item], clicks[item], every, ~every)
+    history = ShownBefore(
+        *(np.concatenate(part) for part in zip(*before, strict=True)), np.ones(360), np.arange(61) * 6
+    )
+    totals = Totals(shown, clicks, clicks, np.bincount(item, converted, len(ADS)))
+    settings = RankerConfig(text_rank=4, kernel_lists=600)
+    trained = train_taste_ranker(catalogue, world.fields, {}, known, history, totals, settings)
+    trained.ranker.save(folder / "ranker")
+    counts = {"shown": shown, "clicks": clicks, "conversions": totals.conversions}
+    save_figures(
+        folder / "run", catalogue, pd.DataFrame({"ad_id": ADS, **counts}), ranker=folder / "ranker", columns=[]
+    )
+    return folder / "run", world
+
+
+@pytest.fixture(scope="module")
+def liked(spark, folder):
+    """The tastes of the users, as `sequences` would have their histories."""
+    of_users = {
+        "likes_even": (ADS[:6:2], ADS[1:6:2]),
+        "likes_odd": (ADS[1:6:2], ADS[:6:2]),
+        "only_skips": ([], ADS[:4:2]),
+    }
+    rows = [
+        ("run", user, clicked, [None] * len(clicked), ["click"] * len(clicked), [], [1] * len(clicked), [], skipped, [])
+        for user, (clicked, skipped) in of_users.items()
+    ]
+    kinds = SEQUENCES.ddl.rsplit(",", 1)[0]
+    history = spark.createDataFrame(rows, kinds).withColumn("skipped_positions", F.array().cast("array<int>"))
+    found = tastes(history, clicks=["click"], catalogue=str(folder[0]), tasks=2)
+    assert set(found.columns) == {column.name for column in TASTES.columns} - {"run_id"}
+    return found.persist()
+
+
+def figures():
+    price = np.where(np.arange(len(ADS)) == 5, np.nan, 1.0 + np.arange(len(ADS)))
+    return pd.DataFrame({"ad_id": ADS, "rate": 0.3, "background": 0.1, "sigma": 0.2, "price": price})
+
+
+def scored(spark, folder, liked, *, given=None, ranking=RANKING, value=PER_CONVERSION):
+    """user_id, ad_id -> the row of `matches`."""
+    users = spark.createDataFrame([(user,) for user in USERS], "user_id string")
+    nobody = spark.createDataFrame(
+        [], "user_id string, ad_ids array<string>, query_hashes array<string>, event_types array<string>, "
+        "log_priors array<double>",
+    )  # fmt: skip
+    none = spark.createDataFrame([], "user_id string, ad_id string")
+    candidates = None if given is None else spark.createDataFrame(given, "user_id string, ad_id string")
+    requests = match_requests(users, nobody, none, candidates, liked)
+    return matches(
+        requests,
+        figures(),
+        catalogue=str(folder[0]),
+        match=MatchConfig(block_ads=5),
+        ranking=ranking,
+        value=value,
+        direct=given is not None,
+        keep=None if given is not None else 20,
+        tasks=2,
+    )
+
+
+def by_pair(rows):
+    return {(row.user_id, row.ad_id): row for row in rows.collect()}
+
+
+def test_everyone_is_scored_and_shown_the_kind_they_click(spark, folder, liked):
+    found = by_pair(scored(spark, folder, liked))
+    assert len(found) == len(USERS) * len(ADS)
+    for user, kind in (("likes_even", 0), ("likes_odd", 1)):
+        best = sorted(ADS, key=lambda ad: -found[user, ad].score)[:4]
+        assert {int(ad[2:]) % 2 for ad in best} == {kind}
+    assert all(row.score == row.log_odds for row in found.values())
+
+
+def test_given_candidates_have_the_scores_they_have_among_all_ads(spark, folder, liked):
+    pairs = [(user, ad) for user in USERS for ad in ADS[3:6]]
+    given, every = by_pair(scored(spark, folder, liked, given=pairs)), by_pair(scored(spark, folder, liked))
+    assert set(given) == set(pairs)
+    for pair, row in given.items():
+        assert row.log_odds == pytest.approx(every[pair].log_odds, abs=1e-5)
+
+
+def test_a_new_user_is_ordered_by_the_effects_of_the_ads(spark, folder, liked):
+    found, ads = by_pair(scored(spark, folder, liked)), TrainedAds(str(folder[0]))
+    expected = ads.ranker.level.mean + ads.first_position + ads.effects[0]
+    assert [found["new", ad].log_odds for ad in ADS] == pytest.approx(expected.tolist())
+
+
+def lists(spark, folder, liked, **options):
+    none = spark.createDataFrame([], "user_id string, ad_id string")
+    found = rankings(
+        matched_ads(scored(spark, folder, liked, **options), none, tasks=2),
+        spark.createDataFrame([], "user_id string, ad_ids array<string>, query_hashes array<string>, "
+                              "event_types array<string>, log_priors array<double>"),
+        np.full((len(ADS), 3), -1, dtype=np.int32),
+        figures(),
+        catalogue=str(folder[0]),
+        fields=folder[1].fields,
+        match=MatchConfig(),
+        ranking=options.get("ranking", RANKING),
+        value=options.get("value", PER_CONVERSION),
+        model_version="7",
+        tastes=liked,
+    )  # fmt: skip
+    return found.orderBy("user_id", "rank").collect()
+
+
+def test_lists_have_probabilities_values_and_reasons_that_add_up(spark, folder, liked):
+    found, ads = lists(spark, folder, liked), TrainedAds(str(folder[0]))
+    price = figures().set_index("ad_id")["price"]
+    assert {row.user_id for row in found} == set(USERS)
+    for row in found:
+        assert sum(one.contribution for one in row.reasons) == pytest.approx(row.log_odds, abs=1e-6)
+        assert [one.field for one in row.reasons][-3:] == ["effect", "level", "other"]
+        assert abs(row.reasons[-1].contribution) < 2.0
+        assert row.p_click == pytest.approx(float(ads.ranker.clicks(np.array(row.log_odds))))
+        assert 0 < row.p_conversion < 1
+        value = None if np.isnan(price[row.ad_id]) else pytest.approx(row.p_click * row.p_conversion * price[row.ad_id])
+        assert row.expected_value == value
+    assert {row.source for row in found if row.user_id == "new"} == {"cold_start"}
+    assert {row.source for row in found if row.user_id == "only_skips"} == {"personal"}
+    first = next(row for row in found if row.user_id == "likes_even")
+    assert {one.event_type for one in first.reasons[:-3]} <= {"click", "skip"}
+
+
+def test_lists_are_ordered_by_what_an_impression_is_worth_where_conf_says_so(spark, folder, liked):
+    by_value = RANKING.model_copy(update={"order_by": "expected_value"})
+    found = lists(spark, folder, liked, ranking=by_value, value=ValueConfig())
+    assert all(row.score == pytest.approx(row.expected_value) for row in found)
+    assert "ad05" not in {row.ad_id for row in found}  # has no price
+    for user in USERS:
+        values = [row.expected_value for row in found if row.user_id == user]
+        assert len(values) == 4
+        assert values == sorted(values, reverse=True)
+
+
+def test_without_a_ranker_nothing_is_trained(tmp_path, folder):
+    from llmrec_spark.model.taste_scoring import trained_ads
+
+    open_catalogue(str(folder[0])).save(tmp_path / "untrained")
+    assert trained_ads(str(tmp_path / "untrained")) is None
