@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 DATE ?= 2026-03-01
+NEXT ?= 2026-03-02
 DAYS ?= 2026-03-01 2026-03-02 2026-03-03
 BIN := .venv/bin
 unexport SPARK_HOME SPARK_CONF_DIR  # of another Spark, which bin/spark-submit would start
@@ -13,7 +14,7 @@ SUBMIT := $(BIN)/spark-submit --properties-file conf/spark-defaults.conf
 IVY := ^(WARNING: Using incubator|Ivy |The jars for|io.delta.delta|:: |\t(\[|found |confs:|[0-9]+ artifacts|:: |---|\||.* (from .* in|by \[)))|^$$|^Downloading artifacts
 QUIET := 2> >(sed -uE '/$(IVY)/d; s/^Exception in thread .*(unresolved dependency|download failed): ([^],]*).*/The JAR \2 cannot be fetched: let this machine reach Maven Central once, or put the JARs into ~\/.ivy2.5.2./' >&2)
 
-.PHONY: help install sample score evaluate test lint ranklens evaluate-ranklens ui browser clean
+.PHONY: help install sample score evaluate train test lint ranklens evaluate-ranklens train-ranklens ui browser clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,6 +55,14 @@ ranklens: .venv/.jars ## make ranklens FROM=folder: load RankLens, score its las
 	@$(SUBMIT) jobs/score_daily.py --config conf/ranklens.yaml --date 2021-11-21 --force $(QUIET)
 	@$(SUBMIT) jobs/evaluate_daily.py --config conf/ranklens.yaml --date 2021-11-21 $(QUIET)
 
+train-ranklens: .venv/.jars ## make train-ranklens FROM=folder: learn from the lists before the last, then as make ranklens
+	@test -n "$(FROM)" || { echo "Give the folder of RankLens: make train-ranklens FROM=../shared/data/ranklens"; exit 2; }
+	@$(SUBMIT) jobs/load_ranklens.py --config conf/ranklens.yaml --from "$(FROM)" $(QUIET)
+	@test -e local/ranklens/.registered || { $(SUBMIT) jobs/register_model.py --config conf/ranklens.yaml $(QUIET); touch local/ranklens/.registered; }
+	@$(SUBMIT) jobs/train_model.py --config conf/ranklens.yaml --date 2021-11-21 --alias champion $(QUIET)
+	@$(SUBMIT) jobs/score_daily.py --config conf/ranklens.yaml --date 2021-11-21 --force $(QUIET)
+	@$(SUBMIT) jobs/evaluate_daily.py --config conf/ranklens.yaml --date 2021-11-21 $(QUIET)
+
 evaluate-ranklens: ranklens ## the same: scores the given lists of RankLens and evaluates them
 
 evaluate: sample ## publish three days of the sample, let the simulator answer each, evaluate each
@@ -62,6 +71,16 @@ evaluate: sample ## publish three days of the sample, let the simulator answer e
 		$(SUBMIT) jobs/simulate_day.py --config conf/sample.yaml --date $$day $(QUIET); \
 		$(SUBMIT) jobs/evaluate_daily.py --config conf/sample.yaml --date $$day $(QUIET); \
 	done
+
+train: score ## train on the sample, judge it beside the champion on a day both scored, promote it, score with it
+	@$(SUBMIT) jobs/train_model.py --config conf/sample.yaml --date $(DATE) $(QUIET)
+	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) --model models:/llmrec_ad_matcher@challenger \
+		--shadow $(QUIET) | tee local/sample/shadow.txt
+	@$(SUBMIT) jobs/simulate_day.py --config conf/sample.yaml --date $(DATE) $(QUIET)
+	@$(SUBMIT) jobs/evaluate_daily.py --config conf/sample.yaml --date $(DATE) \
+		--against $$(sed -n 's/^shadow run \([0-9a-f]*\) .*/\1/p' local/sample/shadow.txt) $(QUIET)
+	@$(SUBMIT) jobs/promote_model.py --config conf/sample.yaml $(QUIET)
+	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(NEXT) --show $(QUIET)
 
 ui: .venv/.installed ## the MLflow UI on the sample's runs, http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///local/sample/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)

@@ -126,13 +126,14 @@ def learn_theta(
     steps: int = 1,
     losses: list[float] | None = None,
 ) -> np.ndarray:
-    """theta (F,) float64, F = `count` kernels, by one epoch of Adam on the list loss over the L lists.
+    """theta (F,) float64, F = `count` kernels, by an epoch of Adam, its rate falling to 0, on the list loss of L lists.
 
     Row l of `histories` is what is known of the user of list l, without list l itself. The loss of each step is added
     to `losses`.
     """
     theta = torch.full((count,), float(np.log(FIRST_VARIANCE)), requires_grad=True)
     optimiser = torch.optim.Adam([theta], lr=rate)
+    falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, max(-(-len(lists.item) // batch), 1))
     order = torch.randperm(len(lists.item), generator=torch.Generator().manual_seed(seed))
     for rows in torch.split(order, batch):
         known, asked = histories.part(rows), lists.part(rows)
@@ -145,6 +146,7 @@ def learn_theta(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        falling.step()
         if losses is not None:
             losses.append(float(loss.detach()))
     return theta.detach().double().numpy()

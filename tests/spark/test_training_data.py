@@ -3,14 +3,18 @@
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from pyspark.sql import functions as F
 
+from llmrec_spark import sequences
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.model.example_batches import example_batches, example_files
+from llmrec_spark.model.training_sample import read_sample
 from llmrec_spark.training_data import fill_training_tables
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 from tests.conftest import at
@@ -118,3 +122,59 @@ def test_workers_share_the_files_among_them(filled, seed):
     found = [read(share) for share in shares]
     assert not set(found[0]) & set(found[1])
     assert found[0] | found[1] == rows_of_set(storage, training_set)
+
+
+def sample_of(storage, training_set, *, max_lists=1_000, ads="ab", positions=True):
+    of_set = F.col("training_set") == training_set
+    files = [sorted(storage.read(one).where(of_set).inputFiles()) for one in (TRAINING_EXAMPLES, TRAINING_HISTORIES)]
+    options = {"size": len(ads), "answers": ["click"], "max_lists": max_lists, "positions": positions}
+    return read_sample(*files, pd.Index(list(ads)), **options)
+
+
+def test_a_sample_holds_the_lists_of_a_set_with_what_was_known_of_their_users(filled):
+    storage, training_set, before = filled
+    found = sample_of(storage, training_set)
+    assert len(found.rows) == len(before)
+    assert found.examples.list.tolist() == sorted(found.examples.list)
+    assert set(found.rows.loc[found.examples.calibrates, "split"]) == {"validation"}
+    of_test = found.rows[found.rows["split"] == "test"]  # a day later: two ads were shown before, one clicked
+    for place in of_test.index:
+        known = slice(*found.before.offsets[[found.examples.list[place], found.examples.list[place] + 1]])
+        [clicked] = found.before.item[known][found.before.clicked[known]]
+        assert clicked == int(of_test["user_id"][place].split()[1]) % 2
+        assert len(found.before.item[known]) == 2
+    first = found.histories[[len(one) == 0 for one in found.histories["ad_ids"]]]
+    assert set(first["run_date"].dt.strftime("%F")) == {str(DAY - timedelta(days=2))}
+
+
+def test_a_sample_of_few_lists_is_the_same_whatever_the_files_and_counts_every_example(filled):
+    storage, training_set, _ = filled
+    few, every = sample_of(storage, training_set, max_lists=7), sample_of(storage, training_set)
+    assert few.rows.groupby("split")["list_id"].nunique().to_dict() == {"test": 7, "validation": 7}
+    assert set(few.rows["list_id"]) < set(every.rows["list_id"])
+    np.testing.assert_array_equal(np.stack(few.totals), np.stack(every.totals))
+
+
+def test_ads_without_a_record_are_counted_and_left_out_and_positions_are_read_where_asked(filled):
+    storage, training_set, before = filled
+    found = sample_of(storage, training_set, ads="a", positions=False)
+    assert found.unknown == len(found.rows) == len(before) / 2
+    assert np.isnan(found.examples.position).all()
+    assert np.isnan(found.before.position).all()
+    assert set(found.before.item[~found.before.clicked]) | set(found.before.item[found.before.clicked]) == {0, -1}
+
+
+def test_what_was_shown_before_is_read_as_the_daily_job_reads_it(filled):
+    storage, training_set, _ = filled
+    of_set = storage.read(TRAINING_HISTORIES).where(F.col("training_set") == training_set)
+    of_day = sequences.shown_before(of_set, clicks=["click"], by=["user_id", "history_id"])
+    expected = {(row.user_id, row.history_id): row for row in of_day.collect()}
+    found = sample_of(storage, training_set)
+    for place, (user, history) in enumerate(
+        zip(found.histories["user_id"], found.histories["history_id"], strict=True)
+    ):
+        known = slice(*found.before.offsets[place : place + 2])
+        row = expected.get((user, history))
+        assert ["ab"[item] for item in found.before.item[known]] == ([] if row is None else row.shown_ads)
+        kinds = [] if row is None else [kind == "click" for kind in row.shown_types]
+        assert found.before.clicked[known].tolist() == kinds
