@@ -60,18 +60,31 @@ def write_catalogue(
     catalogue.save(folder)
     if figures is not None and model.ranker is not None:
         columns = model.config.ranker_columns or ()
-        save_figures(folder, catalogue, pd.DataFrame(figures.toPandas()), ranker=model.ranker, columns=columns)
+        save_figures(
+            folder,
+            catalogue,
+            pd.DataFrame(figures.toPandas()),
+            ranker=model.ranker,
+            columns=columns,
+            groups=model.config.ranker_groups,
+        )
 
 
-def ad_columns(ads: DataFrame, names: Sequence[str]) -> DataFrame:
-    """ad_id and the named columns of `ads` as doubles, NULL where one is no number. Raises DataError for one of none.
+def ad_columns(ads: DataFrame, columns: Sequence[str], groups: Sequence[str]) -> DataFrame:
+    """ad_id, `columns` as doubles (NULL where one is no number) and `groups` as strings. Raises DataError without them.
 
-    `ads` are those of inputs.ads, as they are checked.
+    `ads` are those of inputs.ads, as they are checked. A list is one value, whole.
     """
-    missing = sorted(set(names) - set(ads.columns))
+    missing = sorted({*columns, *groups} - set(ads.columns))
     if missing:
         raise DataError(
-            f"inputs.ads: lacks the columns {missing} that the model learns from (ranker.columns). Columns there: "
-            f"{', '.join(sorted(ads.columns))}."
+            f"inputs.ads: lacks the columns {missing} that the model learns from (ranker.columns, ranker.groups). "
+            f"Columns there: {', '.join(sorted(ads.columns))}."
         )
-    return ads.select("ad_id", *[F.expr(f"try_cast(`{name}` AS double)").alias(name) for name in names])
+    kinds = dict(ads.dtypes)
+    numbers = [F.expr(f"try_cast(`{name}` AS double)").alias(name) for name in columns]
+    lists = [name for name in groups if kinds[name].startswith("array")]
+    words = [
+        (F.to_json(f"`{name}`") if name in lists else F.col(f"`{name}`").cast("string")).alias(name) for name in groups
+    ]
+    return ads.select("ad_id", *numbers, *words)

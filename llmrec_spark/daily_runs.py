@@ -165,7 +165,7 @@ def check_model(model: ResolvedModel, config: Config, inputs: Inputs) -> None:
             f"model {model.version}: is not trained, so it gives no p_click, which ranking.order_by: expected_value "
             "asks for. Run jobs/train_model.py, or order by log_odds."
         )
-    ad_columns(inputs.tables[ADS.name], opened.ranker_columns or ())
+    ad_columns(inputs.tables[ADS.name], opened.ranker_columns or (), opened.ranker_groups)
 
 
 def _example_lists(storage: Storage, run: Run, inputs: Inputs) -> pd.DataFrame:

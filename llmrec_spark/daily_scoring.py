@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 from pyspark import StorageLevel
@@ -49,6 +49,9 @@ from llmrec_spark.tables import (
     TASTES,
 )
 
+if TYPE_CHECKING:
+    from llmrec_spark.model.checkpoint import ModelConfig
+
 
 class Histories(NamedTuple):
     """What is known of users with a history, one row a user."""
@@ -67,13 +70,13 @@ class Day:
     model: ResolvedModel
     checked: CheckedInputs
     live: DataFrame  # ads that run on the day
-    ranker_columns: tuple[str, ...] | None  # of ads, that a trained model reads; None: untrained
+    reads: ModelConfig
     kept: list[DataFrame] = field(default_factory=list)  # on disk until the day ends
 
     @property
     def is_trained(self) -> bool:
         """Whether the model has a ranker."""
-        return self.ranker_columns is not None
+        return self.reads.ranker_columns is not None
 
     def keep(self, rows: DataFrame) -> DataFrame:
         """Rows that are read more than once, computed once."""
@@ -87,6 +90,8 @@ def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedM
     Lists that an earlier try of this run made and that passed the same audit are left as they are. Raises DataError
     for input that must not be scored and AuditError for lists that must not be shown.
     """
+    from llmrec_spark.model.checkpoint import open_model
+
     audited = f"audit {config.audit.model_dump_json()}"  # what it bounds is no part of the run_id
     if audited in run.completed:
         say(f"{RANKINGS.name:<16} {run.counts[RANKINGS.name]:>10,} rows   audited in an earlier try of this run")
@@ -98,7 +103,7 @@ def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedM
         raise DataError(
             f"inputs.ads ({inputs.where['ads']}): no ad runs on {run.run_date}. Check starts_at and ends_at."
         )
-    day = Day(config, run, run.run_date, model, checked, live, _ranker_columns(model))
+    day = Day(config, run, run.run_date, model, checked, live, open_model(model.folder).config)
     scratch = Path(tempfile.mkdtemp(prefix=f"llmrec_{run.run_id}_"))
     try:
         _fill_tables(storage, day, scratch)
@@ -107,12 +112,6 @@ def score_day(storage: Storage, config: Config, inputs: Inputs, model: ResolvedM
         for rows in (*checked.checked, *day.kept):
             rows.unpersist()
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _ranker_columns(model: ResolvedModel) -> tuple[str, ...] | None:
-    from llmrec_spark.model.checkpoint import open_model
-
-    return open_model(model.folder).config.ranker_columns
 
 
 def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
@@ -214,10 +213,11 @@ def _exclusions(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
 
 def _figures(day: Day, statistics: DataFrame) -> DataFrame | None:
     """What a trained ranker reads of the ads."""
-    if day.ranker_columns is None:
+    if day.reads.ranker_columns is None:
         return None
     counts = statistics.select("ad_id", "shown", "clicks", "conversions")
-    return counts.join(ad_catalogue.ad_columns(day.checked.ads, day.ranker_columns), on="ad_id", how="inner")
+    columns = ad_catalogue.ad_columns(day.checked.ads, day.reads.ranker_columns, day.reads.ranker_groups)
+    return counts.join(columns, on="ad_id", how="inner")
 
 
 def _tastes(day: Day, history: DataFrame, catalogue: str) -> DataFrame:

@@ -31,6 +31,8 @@ from llmrec_spark.training_data import fill_training_tables
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 
 if TYPE_CHECKING:
+    from llmrec_spark.model.ad_reader import Names
+    from llmrec_spark.model.catalogue import Catalogue
     from llmrec_spark.model.taste_training import Trained
     from llmrec_spark.model.training_sample import Sample
 
@@ -78,7 +80,7 @@ def train(
     ads = accepted(checked_ads(inputs.tables["ads"]))
     with _timed(seconds, "catalogue of ads"):
         folder = _catalogue(storage, config, inputs, base, ads, histories, scratch)
-        columns = pd.DataFrame(ad_catalogue.ad_columns(ads, _columns(config, base)).toPandas())
+        columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with _timed(seconds, "ranker"):
         sample, trained = _learned(config, folder, columns, examples.inputFiles(), histories.inputFiles())
     with _timed(seconds, "judgement"):
@@ -133,6 +135,7 @@ def _catalogue(
 def _learned(
     config: Config, folder: Path, columns: pd.DataFrame, example_files: list[str], history_files: list[str]
 ) -> tuple[Sample, Trained]:
+    from llmrec_spark.model.ad_reader import Names
     from llmrec_spark.model.catalogue import open_catalogue
     from llmrec_spark.model.taste_training import train_taste_ranker
     from llmrec_spark.model.training_sample import read_sample
@@ -153,24 +156,29 @@ def _learned(
             f"training: {len(lists)} lists train, {int(sample.totals.clicks.sum())} ads of them were clicked; expected "
             f"{FEWEST_LISTS} lists or more, and clicks. Give more days (training.train_days) or another --date."
         )
-    named = _of_items(columns, config.ranker.columns, catalogue.ad_ids, len(catalogue.fields))
-    fields = tuple(config.text.fields)
-    trained = train_taste_ranker(catalogue, fields, named, sample.examples, sample.before, sample.totals, config.ranker)
+    names, fields = Names(ranker.columns, ranker.groups), tuple(config.text.fields)
+    numbers = _of_items(columns, names, catalogue)
+    trained = train_taste_ranker(
+        catalogue, fields, numbers, names, sample.examples, sample.before, sample.totals, config.ranker
+    )
     return sample, trained
 
 
-def _columns(config: Config, base: ResolvedModel) -> list[str]:
-    """Of ads, that the new ranker or the one of `base` reads."""
+def _columns(config: Config, base: ResolvedModel) -> tuple[list[str], list[str]]:
+    """Numbers and words of ads that the new ranker or the one of `base` reads."""
     from llmrec_spark.model.checkpoint import open_model
 
-    return sorted({*config.ranker.columns, *(open_model(base.folder).config.ranker_columns or ())})
+    read = open_model(base.folder).config
+    numbers = {*config.ranker.columns, *(read.ranker_columns or ())}
+    return sorted(numbers), sorted({*config.ranker.groups, *read.ranker_groups} - numbers)
 
 
-def _of_items(columns: pd.DataFrame, names: tuple[str, ...], ad_ids: np.ndarray, items: int) -> dict[str, np.ndarray]:
-    """The columns of ads as (I,) by name, NaN where unknown and for queries."""
-    found = columns.set_index("ad_id").reindex(ad_ids)
-    unknown = np.full(items - len(ad_ids), np.nan)
-    return {name: np.concatenate([found[name].to_numpy(dtype=np.float64), unknown]) for name in names}
+def _of_items(columns: pd.DataFrame, names: Names, catalogue: Catalogue) -> np.ndarray:
+    """(I, M + G) as catalogue.ad_numbers has them, NaN for queries."""
+    from llmrec_spark.model.catalogue import ad_numbers
+
+    numbers = ad_numbers(columns.set_index("ad_id").reindex(catalogue.ad_ids), names.columns, names.groups)
+    return np.pad(numbers, ((0, len(catalogue.query_hashes)), (0, 0)), constant_values=np.nan)
 
 
 def _judged(
@@ -227,7 +235,7 @@ def _scores(
     config: Config, base: ResolvedModel, folder: Path, columns: pd.DataFrame, sample: Sample, trained: Trained
 ) -> dict[str, np.ndarray]:
     """What each scorer makes of every example; positions are taken out, which a ranker sets itself."""
-    from llmrec_spark.model.ad_reader import stacked
+    from llmrec_spark.model.ad_reader import Names
     from llmrec_spark.model.catalogue import open_catalogue
     from llmrec_spark.model.checkpoint import open_model
     from llmrec_spark.model.taste_ranker import open_taste_ranker
@@ -251,9 +259,8 @@ def _scores(
     champion = open_model(base.folder).ranker
     if champion is not None:
         ranker, catalogue = open_taste_ranker(str(champion)), open_catalogue(str(folder))
-        items = len(catalogue.fields)
-        named = _of_items(columns, tuple(ranker.reader.columns), catalogue.ad_ids, items)
-        features = ranker.reader.features(catalogue, stacked(named, items))
+        names = Names(tuple(ranker.reader.columns), ranker.reader.groups)
+        features = ranker.reader.features(catalogue, _of_items(columns, names, catalogue))
         found = score_examples(ranker, features, examples, sample.before, sample.totals)
         scores[CHAMPION] = found.effect + found.taste
     return scores | {TRAINED: trained.scored.effect + trained.scored.taste}

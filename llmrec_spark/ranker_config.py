@@ -13,6 +13,7 @@ class RankerConfig(Section):
     effect_spread: float = Field(0.6, gt=0)  # prior standard deviation of an ad's own pull, in log-odds
     text_rank: int = Field(150, ge=1)  # numbers that the texts of an ad are made narrow to, to expect its pull
     columns: tuple[str, ...] = ()  # of `ads`, numbers: users may like one end of them, or those near each other
+    groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
     positions: bool = True  # take positions out of clicks; false where they say nothing, or a user ranks them anew
     kernel_lists: int = Field(6_000, ge=32)  # that the weights of the kernels are learned from
     max_lists: int = Field(20_000, ge=32)  # of the training set that are held in memory, chosen by a hash of the user

@@ -38,8 +38,8 @@ def train_and_register(
     check_model(base, config, inputs)
     training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch)
     card = model_card(training, config, f"model {base.version}", inputs.versions)
-    ranker, columns = training.trained.ranker, tuple(config.ranker.columns)
-    digest = write_trained_model(folder, base.folder, ranker.save, columns=columns, card=card)
+    names = {"columns": config.ranker.columns, "groups": config.ranker.groups}
+    digest = write_trained_model(folder, base.folder, training.trained.ranker.save, **names, card=card)
     facts = {
         "trained_at": as_of,
         "training_set": training.training_set,

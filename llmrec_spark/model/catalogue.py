@@ -53,18 +53,31 @@ class Catalogue:
 
 
 def save_figures(
-    folder: Path, catalogue: Catalogue, figures: pd.DataFrame, *, ranker: Path, columns: Sequence[str]
+    folder: Path,
+    catalogue: Catalogue,
+    figures: pd.DataFrame,
+    *,
+    ranker: Path,
+    columns: Sequence[str],
+    groups: Sequence[str] = (),
 ) -> None:
-    """Puts what a trained ranker reads beside a saved catalogue: ranker/, columns.npy (I, M) and counts.npy (I, 3).
+    """Puts what a trained ranker reads beside a saved catalogue: ranker/, columns.npy (I, M + G) and counts.npy (I, 3).
 
-    figures  ad_id, COUNTED and the columns that `ranker` reads, one row per ad; one without a row has none
+    figures  ad_id, COUNTED, the M columns and the G groups that `ranker` reads, a row per ad; one without has none
     """
     shutil.copytree(ranker, folder / RANKER)
     of_ads, queries = figures.set_index("ad_id").reindex(catalogue.ad_ids), len(catalogue.query_hashes)
-    read = np.pad(of_ads[list(columns)].to_numpy(np.float64), ((0, queries), (0, 0)), constant_values=np.nan)
+    read = np.pad(ad_numbers(of_ads, columns, groups), ((0, queries), (0, 0)), constant_values=np.nan)
     counts = np.pad(of_ads[list(COUNTED)].fillna(0.0).to_numpy(np.float64), ((0, queries), (0, 0)))
     np.save(folder / COLUMNS, read, allow_pickle=False)
     np.save(folder / COUNTS, counts, allow_pickle=False)
+
+
+def ad_numbers(ads: pd.DataFrame, columns: Sequence[str], groups: Sequence[str]) -> np.ndarray:
+    """(A, M + G) float64 of A rows: the columns as they stand, a code for each value of a group; NaN where unknown."""
+    codes = [pd.factorize(ads[name])[0].astype(np.float64) for name in groups]
+    parts = [*(ads[name].to_numpy(np.float64) for name in columns), *(np.where(one < 0, np.nan, one) for one in codes)]
+    return np.column_stack([np.empty((len(ads), 0)), *parts])
 
 
 @lru_cache(maxsize=2)

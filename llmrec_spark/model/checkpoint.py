@@ -47,7 +47,8 @@ class ModelConfig(BaseModel):
     width: int  # of the vectors
     fields: tuple[str, ...]  # text fields, in order
     centred: bool
-    ranker_columns: tuple[str, ...] | None = None  # of ads, that the ranker of a trained model reads; None: untrained
+    ranker_columns: tuple[str, ...] | None = None  # of ads, numbers that a trained model reads; None: untrained
+    ranker_groups: tuple[str, ...] = ()  # of ads, words that it reads
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,13 @@ def write_model(
 
 
 def write_trained_model(
-    folder: Path, base: Path, save_ranker: Callable[[Path], None], *, columns: tuple[str, ...], card: str
+    folder: Path,
+    base: Path,
+    save_ranker: Callable[[Path], None],
+    *,
+    columns: tuple[str, ...],
+    groups: tuple[str, ...],
+    card: str,
 ) -> str:
     """The model `base` with what `save_ranker` writes into a new folder, and a model card; returns its digest.
 
@@ -127,7 +134,7 @@ def write_trained_model(
             if name != "config.json" and not name.startswith(f"{RANKER}/"):
                 (new / name).parent.mkdir(exist_ok=True)
                 _link(base / name, new / name)
-        config = open_model(base).config.model_copy(update={"ranker_columns": columns})
+        config = open_model(base).config.model_copy(update={"ranker_columns": columns, "ranker_groups": groups})
         (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
         save_ranker(new / RANKER)
         (new / RANKER / CARD).write_text(card, encoding="utf-8")

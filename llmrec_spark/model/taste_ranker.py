@@ -71,6 +71,7 @@ class TasteRanker:
         numbers = {
             "fields": self.reader.fields,
             "columns": self.reader.columns,
+            "groups": self.reader.groups,
             "theta": self.theta,
             "level": self.level._asdict(),
             "p_click": self.p_click,
@@ -115,6 +116,7 @@ def open_taste_ranker(folder: str) -> TasteRanker:
             fields=tuple(numbers["fields"]),
             centres=arrays["centres"],
             columns={name: (mean, spread) for name, (mean, spread) in numbers["columns"].items()},
+            groups=tuple(numbers["groups"]),
             projection=PriorFeatures(arrays["components"]),
         ),
         theta=numbers["theta"],

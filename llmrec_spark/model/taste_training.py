@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec_spark.model.ad_reader import fit_ad_reader, stacked
+from llmrec_spark.model.ad_reader import Names, fit_ad_reader
 from llmrec_spark.model.catalogue import Catalogue
 from llmrec_spark.model.count_effects import count_effects, learn_effect_model
 from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
@@ -56,7 +55,8 @@ class Trained(NamedTuple):
 def train_taste_ranker(
     catalogue: Catalogue,
     fields: tuple[str, ...],
-    columns: Mapping[str, np.ndarray],
+    columns: np.ndarray,
+    names: Names,
     examples: Examples,
     before: ShownBefore,
     totals: Totals,
@@ -64,11 +64,11 @@ def train_taste_ranker(
 ) -> Trained:
     """Learns from the examples that train, and calibrates on those held back for it, or else on the same.
 
-    columns (I,) by name, NaN where unknown. The effect of an ad in an example is what its counts before said, and the
-    prior of that is of other ads: no row is told its own click.
+    columns (I, M + G) as catalogue.ad_numbers has them, NaN for queries too. The effect of an ad in an example is what
+    its counts before said, and the prior of that is of other ads: no row is told its own click.
     """
-    reader = fit_ad_reader(catalogue, fields, columns, rank=settings.text_rank)
-    features = reader.features(catalogue, stacked(columns, len(catalogue.fields)))
+    reader = fit_ad_reader(catalogue, fields, columns, names=names, rank=settings.text_rank)
+    features = reader.features(catalogue, columns)
     known = reader.prior_features(features)
     click, priors = learn_effect_model(totals.shown, totals.clicks, known, spread=settings.effect_spread)
     conversion, _ = learn_effect_model(totals.settled, totals.conversions, known, spread=settings.effect_spread)

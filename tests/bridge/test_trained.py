@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.matches import match_requests, matches
+from llmrec_spark.model.ad_reader import Names
 from llmrec_spark.model.catalogue import open_catalogue, save_figures
 from llmrec_spark.model.taste_scoring import TrainedAds
 from llmrec_spark.model.taste_training import train_taste_ranker
@@ -46,7 +47,9 @@ def folder(tmp_path_factory):
     )
     totals = Totals(shown, clicks, clicks, np.bincount(item, converted, len(ADS)))
     settings = RankerConfig(text_rank=4, kernel_lists=600)
-    trained = train_taste_ranker(catalogue, world.fields, {}, known, history, totals, settings)
+    trained = train_taste_ranker(
+        catalogue, world.fields, np.empty((len(ADS), 0)), Names(), known, history, totals, settings
+    )
     trained.ranker.save(folder / "ranker")
     counts = {"shown": shown, "clicks": clicks, "conversions": totals.conversions}
     save_figures(

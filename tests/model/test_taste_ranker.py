@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from llmrec_spark.model.ad_reader import Names
 from llmrec_spark.model.catalogue import save_figures
 from llmrec_spark.model.count_effects import count_effects, learn_effect_model
+from llmrec_spark.model.pair_kernels import pair_kernels
 from llmrec_spark.model.taste_ranker import by_position, open_taste_ranker
 from llmrec_spark.model.taste_scoring import TrainedAds
 from llmrec_spark.model.taste_training import logistic, pair_lookup, train_taste_ranker
@@ -75,8 +77,13 @@ def trained(log, world):
     joined = pd.concat(before)
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in before])])
     seen = ShownBefore(joined["item"].to_numpy(), joined["clicked"].to_numpy(), joined["position"].to_numpy(), offsets)
-    columns = {"length": np.arange(ADS, dtype=float)}
-    found = train_taste_ranker(world.catalogue(), world.fields, columns, examples, seen, totals_of(examples), SETTINGS)
+    columns, names = (
+        np.stack([np.arange(ADS, dtype=float), np.arange(ADS) // 2 % 5], axis=1),
+        Names(("length",), ("maker",)),
+    )
+    found = train_taste_ranker(
+        world.catalogue(), world.fields, columns, names, examples, seen, totals_of(examples), SETTINGS
+    )
     return found, examples
 
 
@@ -94,8 +101,12 @@ def ads(trained, world, log, tmp_path_factory):
     figures = (
         log[0].groupby("item").agg(shown=("user", "size"), clicks=("clicked", "sum"), conversions=("converted", "sum"))
     )
-    figures = figures.reindex(range(ADS), fill_value=0).assign(ad_id=world.catalogue().ad_ids, length=np.arange(ADS))
-    save_figures(folder / "catalogue", world.catalogue(), figures, ranker=folder / "ranker", columns=["length"])
+    figures = figures.reindex(range(ADS), fill_value=0).assign(
+        ad_id=world.catalogue().ad_ids, length=np.arange(ADS), maker=(np.arange(ADS) // 2 % 5).astype(str)
+    )
+    save_figures(
+        folder / "catalogue", world.catalogue(), figures, ranker=folder / "ranker", columns=["length"], groups=["maker"]
+    )
     return TrainedAds(str(folder / "catalogue"))
 
 
@@ -192,7 +203,9 @@ def test_without_examples_of_one_side_training_still_ends(trained, world, trains
     every = np.ones(len(trained[1].trains), dtype=bool)
     examples = trained[1]._replace(trains=every & trains, calibrates=every & (not trains), clicked=every & False)
     nothing = ShownBefore(np.zeros(0, int), np.zeros(0, bool), np.zeros(0), np.zeros(examples.list.max() + 2, int))
-    found = train_taste_ranker(world.catalogue(), world.fields, {}, examples, nothing, totals_of(examples), SETTINGS)
+    found = train_taste_ranker(
+        world.catalogue(), world.fields, np.empty((ADS, 0)), Names(), examples, nothing, totals_of(examples), SETTINGS
+    )
     assert np.isfinite(found.scored.log_odds).all()
     assert np.isfinite(found.ranker.p_click).all()
 
@@ -233,3 +246,10 @@ def test_logistic_finds_the_line():
     x = np.linspace(-2, 2, 4_000)
     target = np.random.default_rng(2).random(4_000) < sigmoid(0.3 + 1.5 * x)
     np.testing.assert_allclose(logistic(x[:, None], target, start=(0.0, 1.0)), [0.3, 1.5], atol=0.15)
+
+
+def test_ads_of_one_group_are_alike_and_those_of_none_are_like_nothing(trained, world):
+    codes = np.where(np.arange(ADS) == 7, np.nan, np.arange(ADS) // 2 % 5)
+    features = trained[0].ranker.reader.features(world.catalogue(), np.stack([np.zeros(ADS), codes], axis=1))
+    same = pair_kernels(features, np.arange(ADS), np.arange(ADS))[features.names.index("same maker")]
+    np.testing.assert_array_equal(same, codes[:, None] == codes)
