@@ -72,7 +72,8 @@ evaluate: sample ## publish three days of the sample, let the simulator answer e
 		$(SUBMIT) jobs/evaluate_daily.py --config conf/sample.yaml --date $$day $(QUIET); \
 	done
 
-train: score ## train on the sample, judge it beside the champion on a day both scored, promote it, score with it
+train: sample ## train on the sample, judge it beside the champion on a day both scored, promote it, score with it
+	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) $(QUIET)
 	@$(SUBMIT) jobs/train_model.py --config conf/sample.yaml --date $(DATE) $(QUIET)
 	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) --model models:/llmrec_ad_matcher@challenger \
 		--shadow $(QUIET) | tee local/sample/shadow.txt

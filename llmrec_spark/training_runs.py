@@ -6,9 +6,11 @@ import math
 from datetime import date
 from pathlib import Path
 
+from llmrec_spark.ad_catalogue import ad_columns
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import read_inputs
 from llmrec_spark.daily_runs import check_model
+from llmrec_spark.input_tables import ADS
 from llmrec_spark.model_cards import model_card, summary
 from llmrec_spark.model_training import Training, train
 from llmrec_spark.registry import NAME, Lesson, ResolvedModel, register_model
@@ -36,6 +38,7 @@ def train_and_register(
 
     inputs = read_inputs(storage, config)
     check_model(base, config, inputs)
+    ad_columns(inputs.tables[ADS.name], config.ranker.columns, config.ranker.groups)
     training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch)
     card = model_card(training, config, f"model {base.version}", inputs.versions)
     names = {"columns": config.ranker.columns, "groups": config.ranker.groups}

@@ -1,7 +1,7 @@
 """The ranker that training adds to a model: an effect of each ad, a taste of each user, calibrated probabilities.
 
     log_odds(u, a) = level_u + c_1 + b_a + taste_u(a)                  at the first position
-    p_click        = sigmoid(slope log_odds + intercept)
+    p_click        = sigmoid(slope log_odds + intercept), + of_position (c - c_1) at another position
     p_conversion   = sigmoid(w . (1, b'_a, taste_u(a)))                given a click
 
 b from counts and text (count_effects), taste from a Gaussian process over the user's clicks and skips (taste_gp), the
@@ -39,7 +39,7 @@ class TasteRanker:
     conversion: EffectModel
     positions: np.ndarray  # (P,) c of positions 1 to P, in log-odds
     level: Level
-    p_click: tuple[float, float]  # slope, intercept
+    p_click: tuple[float, float, float]  # slope, intercept, of_position
     p_conversion: tuple[float, float, float]  # intercept, of b', of taste
 
     def weights(self, features: ItemFeatures) -> np.ndarray:
@@ -55,10 +55,11 @@ class TasteRanker:
         """c of places (n,), as by_position has them."""
         return by_position(self.positions, place)
 
-    def clicks(self, log_odds: np.ndarray) -> np.ndarray:
-        """p_click of log_odds."""
-        slope, intercept = self.p_click
-        return sigmoid(slope * log_odds + intercept)
+    def clicks(self, log_odds: np.ndarray, place: np.ndarray | None = None) -> np.ndarray:
+        """p_click of log_odds, or where the ad stands at `place`."""
+        slope, intercept, of_position = self.p_click
+        shift = 0.0 if place is None else of_position * (self.position(place) - self.position(np.ones(1)))
+        return sigmoid(slope * log_odds + intercept + shift)
 
     def conversions(self, effect: np.ndarray, taste: np.ndarray) -> np.ndarray:
         """p_conversion, given a click, of b' and taste."""

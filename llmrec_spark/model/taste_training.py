@@ -38,7 +38,7 @@ FLAT = 0.0  # of a kernel's ln weight, until it is learned
 class Scored(NamedTuple):
     """What a ranker says of n examples with what was known before each, (n,)."""
 
-    log_odds: np.ndarray  # at the position it was shown
+    log_odds: np.ndarray  # at the first position
     effect: np.ndarray  # of the ad
     taste: np.ndarray
 
@@ -81,7 +81,7 @@ def train_taste_ranker(
         conversion=conversion,
         positions=positions,
         level=level,
-        p_click=(1.0, 0.0),
+        p_click=(1.0, 0.0, 1.0),
         p_conversion=(conversion.base, 1.0, 0.0),
     )
     offset = count_effects(examples.shown, examples.clicks, priors[examples.item], base=click.base, spread=click.spread)
@@ -103,11 +103,14 @@ def train_taste_ranker(
     judged = examples.calibrates if examples.calibrates.any() else examples.trains
     bought = (examples.trains | examples.calibrates) & ~np.isnan(examples.converted) & examples.clicked
     of_ad = conversion.effects(known, totals.settled, totals.conversions)[examples.item]
-    p_click = logistic(scored.log_odds[judged, None], examples.clicked[judged], start=(0.0, 1.0))
+    moved = ranker.position(examples.position) - ranker.position(np.ones(1))
+    intercept, slope, of_position = logistic(
+        np.column_stack([scored.log_odds, moved])[judged], examples.clicked[judged], start=(0.0, 1.0, 1.0)
+    )
     p_conversion = logistic(
         np.column_stack([of_ad, scored.taste])[bought], examples.converted[bought], start=(conversion.base, 1.0, 0.0)
     )
-    ranker = replace(ranker, p_click=tuple(p_click[::-1]), p_conversion=tuple(p_conversion))
+    ranker = replace(ranker, p_click=(slope, intercept, of_position), p_conversion=tuple(p_conversion))
     return Trained(ranker, scored, ranker.conversions(of_ad, scored.taste), losses)
 
 
@@ -128,7 +131,7 @@ def score_examples(
     weights = alphas(histories, kernels, theta, ranker.level)
     taste = taste_of_lists(weights, histories.item, lists.item, kernels, theta)[at]
     levels = fitted_levels(histories, ranker.level).double().numpy()[examples.list]
-    return Scored(levels + ranker.position(examples.position) + effect + taste, effect, taste)
+    return Scored(levels + ranker.position(np.ones(1)) + effect + taste, effect, taste)
 
 
 def _history_offset(ranker: TasteRanker, features: ItemFeatures, totals: Totals, before: ShownBefore) -> np.ndarray:

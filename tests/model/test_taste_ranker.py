@@ -186,8 +186,12 @@ def test_the_first_position_is_looked_at_most(trained):
 def test_predicted_clicks_are_as_many_as_observed_and_follow_the_truth(ads, trained, log):
     _, kind, likes, pull = log
     judged = trained[1].calibrates
-    predicted = ads.ranker.clicks(trained[0].scored.log_odds[judged])
+    predicted = ads.ranker.clicks(trained[0].scored.log_odds[judged], trained[1].position[judged])
     assert predicted.mean() == pytest.approx(trained[1].clicked[judged].mean(), abs=0.01)
+    for place in (1, SHOWN):  # at the first position and at the last
+        there = judged & (trained[1].position == place)
+        at_place = ads.ranker.clicks(trained[0].scored.log_odds[there], np.full(there.sum(), float(place)))
+        assert at_place.mean() == pytest.approx(trained[1].clicked[there].mean(), abs=0.08)
     tastes = ads.read(with_tastes(ads, requests(log, range(40))))
     taste = ads.block(tastes, 0, ADS)
     found = ads.probabilities(log_odds(ads, tastes), ads.catalogue.live, taste)
