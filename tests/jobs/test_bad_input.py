@@ -1,6 +1,7 @@
 """Every error a user can cause names where, what was found, what was expected and what to do, with its exit code.
 
-Jobs run in this process, on the tests' session: their errors are what is tested, not the start of a Java machine.
+Jobs run in this process, on the tests' session: their errors are what is tested, not the start of a Java machine. What
+an audit refuses is in test_evaluate, where a day is at hand.
 """
 
 import shutil
@@ -144,12 +145,3 @@ def test_a_registry_that_does_not_answer_says_try_again(tables, tmp_path):
     code, said = job("score_daily", "--config", conf, *DAY)
     assert code == 75, said
     assert "MLflow does not answer" in said
-
-
-def test_a_failed_audit_publishes_nothing_and_names_the_check(spark, conf, model_folder, tmp_path):
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--set", "audit.min_users=1000")
-    assert code == 70
-    assert "audit.min_users: found 13 lists, expected 1000 or more" in said
-    assert not (tmp_path / "own" / "recommendations").exists()
-    [run] = spark.read.format("delta").load(str(tmp_path / "own" / "runs")).collect()
-    assert run.status == "refused"

@@ -1,14 +1,16 @@
-"""A day is published, people answer it, and it is judged: on the golden tables, in this process."""
+"""A day is scored, audited and published, people answer it, and it is judged: on the golden tables, in this process."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
+from llmrec_spark.errors import TryAgainError
 from llmrec_spark.metrics import one_list
 from tests.conftest import at
-from tests.jobs.conftest import DAY, job, own, write_conf, write_golden
+from tests.jobs.conftest import DAY, golden_rows, job, own, write_conf, write_golden
 from tests.loopback import serving
 
 ANSWERED = 3  # ads shown of each list
@@ -46,15 +48,91 @@ def append(folder, rows):
 
 
 @pytest.fixture(scope="module")
-def answered(spark, model_folder, tmp_path_factory):
-    """A folder in which the golden day was published and answered by clicks on rank 2, and its configuration."""
+def shadowed(spark, model_folder, tmp_path_factory):
+    """A folder in which a shadow run made the lists of the golden day, its configuration, and how to try again."""
     folder = tmp_path_factory.mktemp("answered")
     write_golden(spark, folder)
     conf = write_conf(folder, folder / "conf.yaml", evaluation={"group_columns": ["category"]})
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    run = ("score_daily", "--config", conf, *DAY, "--model", model_folder)
+    code, said = job(*run, "--shadow")
     assert code == 0, said
+    assert own(spark, folder, "rankings").count() > 0
+    assert not published(folder)
+    return folder, conf, run
+
+
+def published(folder):
+    return (folder / "own" / "recommendations").exists()
+
+
+@pytest.fixture(scope="module")
+def refused(spark, shadowed):
+    """What a try said whose audit asked for too much, and how it ended."""
+    folder, _, run = shadowed
+    code, said = job(*run, "--set", "audit.min_users=1000")
+    [row] = own(spark, folder, "runs").collect()
+    return code, said, row.status, published(folder)
+
+
+@pytest.fixture(scope="module")
+def outrun(shadowed, refused):
+    """What a try said, and told, that met another writer when it published."""
+
+    def conflict(*_):
+        raise TryAgainError("another writer was faster")
+
+    folder, _, run = shadowed
+    with pytest.MonkeyPatch.context() as patched, serving() as server:
+        patched.setattr("llmrec_spark.daily_runs.publish", conflict)
+        code, said = job(*run, "--set", f"notify.openlineage_url=http://{server.place}")
+    return code, said, [event for _, _, event in server.seen], published(folder)
+
+
+@pytest.fixture(scope="module")
+def told(shadowed, outrun):
+    """What the try said that published, by another bound, and what it and the one after it told; its gauges."""
+    folder, _, run = shadowed
+    gauges = folder / "llmrec.prom"
+    with serving() as server:
+        told = ("--set", f"notify.openlineage_url=http://{server.place}", "--set", f"notify.prometheus_file={gauges}")
+        code, said = job(*run, *told, "--set", "audit.max_short_share=0.99")
+        assert code == 0, said
+        assert job(*run, *told)[0] == 0  # published already: nobody is told
+    return said, [event for _, _, event in server.seen], gauges.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def answered(spark, shadowed, told):
+    """The folder with the golden day published and answered by clicks on rank 2, and its configuration."""
+    folder, conf, _ = shadowed
     append(folder, answers(spark, folder, clicked_rank=2))
     return folder, conf
+
+
+def test_a_failed_audit_publishes_nothing_and_names_the_check(refused):
+    code, said, status, is_published = refused
+    assert code == 70
+    assert "audit.min_users: found 13 lists, expected 1000 or more" in said
+    assert (status, is_published) == ("refused", False)
+
+
+def test_a_try_that_meets_another_writer_publishes_nothing_and_uses_the_tables_of_the_shadow_run(outrun):
+    code, said, events, is_published = outrun
+    assert (code, "audited in an earlier try of this run" in said) == (75, True)
+    assert [event["eventType"] for event in events] == ["START", "FAIL"]
+    assert not is_published
+
+
+def test_a_later_try_publishes_the_tables_of_the_shadow_run_and_tells_once(spark, shadowed, told):
+    folder, _, _ = shadowed
+    said, (started, completed), gauges = told
+    assert said.count("of an earlier try of this run") == 8  # every stage of the line, to be audited by another bound
+    assert "published 2026-03-01: " in said
+    assert (started["eventType"], completed["eventType"]) == ("START", "COMPLETE")
+    assert [Path(one["name"]).name for one in completed["outputs"]] == ["rankings", "recommendations"]
+    assert {Path(one["name"]).name for one in completed["inputs"]} == {"events", "ads"}
+    assert 'llmrec_recommendations{job="score_daily",model_version="folder:' in gauges
+    assert f"}} {float(own(spark, folder, 'recommendations').count())}" in gauges
 
 
 def evaluations(spark, folder):
@@ -123,13 +201,30 @@ def test_a_day_is_judged_by_what_happened(spark, answered):
     assert not [metric for _, metric, _ in found if metric.startswith("off_policy")]
 
 
-def test_a_longer_log_adds_rows_and_a_shadow_run_is_judged_beside_the_published_one(spark, answered, model_folder):
-    folder, conf = answered
-    before = evaluations(spark, folder)
-    shadow_run = ("--model", model_folder, "--shadow", "--set", "match.beta=0")
-    code, said = job("score_daily", "--config", conf, *DAY, *shadow_run)
+@pytest.fixture(scope="module")
+def mismapped(spark, shadowed, told, model_folder):
+    """A shadow run of the day with a wrong column map."""
+    folder, conf, _ = shadowed
+    of_clicks = "events={max_refused_share: 1, weights: {impression: 0, click: 1}, conversions: [], searches: []}"
+    changed = ("--shadow", "--set", of_clicks, "--set", "inputs.ads.columns={ad_id: title}")
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, *changed)
     assert code == 0, said
     [shadow] = own(spark, folder, "runs").where("status = 'shadow'").collect()
+    return shadow
+
+
+def test_with_a_wrong_column_map_nobody_has_a_history_and_that_is_counted(spark, shadowed, mismapped):
+    folder, _, _ = shadowed
+    ranked = own(spark, folder, "rankings").where(f"run_id = '{mismapped.run_id}'")
+    assert {row.source for row in ranked.collect()} == {"cold_start"}
+    clicks = sum(row["event_type"] == "click" for row in golden_rows("events.jsonl"))
+    assert mismapped.counts["behaviours_without_ad"] == clicks
+
+
+def test_a_longer_log_adds_rows_and_a_shadow_run_is_judged_beside_the_published_one(spark, answered, mismapped):
+    folder, conf = answered
+    before = evaluations(spark, folder)
+    shadow = mismapped
     append(folder, answers(spark, folder, clicked_rank=1, hour=20, propensity=0.5))  # again in the evening
     code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", shadow.run_id)
     assert code == 0, said
@@ -138,6 +233,7 @@ def test_a_longer_log_adds_rows_and_a_shadow_run_is_judged_beside_the_published_
     assert all(later[key][0] == rows[0] for key, rows in before.items())
     assert [row.value for row in later["shown", "ctr", "position=1"]] == [0.0, 0.5]
     assert f"score - {shadow.run_id}" in said
+    assert later[shadow.run_id, "group_auc", "all"][-1].value == 0.5  # it has a score of none of what was shown
     code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", "0123456789abcdef")
     assert code == 65
     assert "is no run of 2026-03-01; there are" in said
