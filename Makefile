@@ -84,7 +84,7 @@ train: sample ## train on the sample, judge it beside the champion on a day both
 	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(NEXT) --show $(QUIET)
 
 ui: .venv/.installed ## the MLflow UI on the sample's runs, http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///local/sample/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///local/sample/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
 
 lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check .

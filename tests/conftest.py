@@ -23,12 +23,12 @@ INTERPRETED = {  # to compile a plan that reads a dozen rows takes longer than t
 LONGEST = (
     "test_readme.py",
     "test_evaluate.py",
-    "test_make_ranklens.py",
     "test_golden_day.py",
+    "test_sample_days.py",  # waits for the sample of test_readme.py, which is there by then
+    "test_make_ranklens.py",
+    "test_training.py",
     "test_flags.py",
-    "test_sample_days.py",
-    "test_bad_input.py",
-)  # minutes of jobs
+)  # a minute or more, most of it jobs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -77,6 +77,9 @@ class Workspace:
 
 
 INTERPRETED_CONFS = [part for key, value in INTERPRETED.items() for part in ("--conf", f"{key}={value}")]
+INTERPRETED_SUBMIT = " ".join(  # of make, for a few rows: see INTERPRETED
+    ("SUBMIT=.venv/bin/spark-submit --properties-file conf/spark-defaults.conf", *INTERPRETED_CONFS)
+)
 
 
 def submission(job: str, *arguments: str, conf: dict[str, str] | None = None) -> list[str]:
@@ -140,8 +143,9 @@ def golden(spark, tmp_path_factory) -> Workspace:
     """A workspace with the golden tables and a registered multilingual model."""
     workspace = Workspace(tmp_path_factory.mktemp("golden"))
     write_golden(spark, workspace.folder)
-    registered = workspace.submit("register_model", "--config", "golden.yaml", conf=INTERPRETED)
-    assert registered.returncode == 0, registered.stdout + registered.stderr
+    with contextlib.chdir(workspace.folder):
+        code, said = job("register_model", "--config", "golden.yaml")
+    assert code == 0, said
     return workspace
 
 
@@ -199,6 +203,13 @@ def job(name: str, *arguments: object) -> tuple[int, str]:
     finally:
         sys.argv = before
     return 0, said.getvalue()
+
+
+def job_in(workspace: Workspace, name: str, *arguments: object) -> tuple[int, str]:
+    """`job` in a workspace of the sample, with its own MLflow store: MLflow knows a store by its path alone."""
+    store = f"mlflow.tracking_uri=sqlite:///{workspace.folder}/local/sample/mlflow.db"
+    with contextlib.chdir(workspace.folder):
+        return job(name, *arguments, "--set", store)
 
 
 def own(spark, folder, table):

@@ -6,19 +6,19 @@ import pandas as pd
 import pytest
 
 from tests.conftest import SHARED_DATA
-from tests.jobs.conftest import INTERPRETED_CONFS, Workspace
+from tests.jobs.conftest import INTERPRETED_SUBMIT, Workspace
 
 RANKLENS = SHARED_DATA / "ranklens"
 FILES = ("rankings", "interactions", "movies")
-PEOPLE, LISTS_EACH = 25, 2  # encoding all films would be half of the test
+PEOPLE, LISTS_EACH = 8, 2  # encoding the films is half of the test
 
-SUBMIT = " ".join(  # a few rows: see INTERPRETED
-    ("SUBMIT=.venv/bin/spark-submit --properties-file conf/spark-defaults.conf", *INTERPRETED_CONFS)
+pytestmark = pytest.mark.skipif(
+    not RANKLENS.is_dir(), reason="RankLens is not beside the checkout (../shared/data/ranklens)"
 )
 
 
-@pytest.fixture
-def few_people(tmp_path):
+@pytest.fixture(scope="module")
+def few_people(tmp_path_factory):
     """A folder like RankLens with the last lists of people who have two or more, their clicks and their films."""
     rankings, clicks, films = (pd.read_parquet(RANKLENS / f"{name}.parquet") for name in FILES)
     rankings = rankings.sort_values(["user", "timestamp", "id"])
@@ -26,18 +26,19 @@ def few_people(tmp_path):
     lists = lists.head(PEOPLE * LISTS_EACH)
     shown = {int(item["id"]) for items in lists["items"] for item in items}
     kept = (lists, clicks[clicks.ranking.isin(lists.id)], films[films.id.isin(shown)])
-    folder = tmp_path / "few people"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("few people")
     for name, rows in zip(FILES, kept, strict=True):
         rows.to_parquet(folder / f"{name}.parquet")
     return folder
 
 
-@pytest.mark.skipif(not RANKLENS.is_dir(), reason="RankLens is not beside the checkout (../shared/data/ranklens)")
-def test_make_ranklens_prints_how_the_last_lists_were_ordered(few_people, tmp_path):
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    done = Workspace(folder).run(["make", "ranklens", f"FROM={few_people}", SUBMIT])
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("workspace"))
+
+
+def test_make_ranklens_prints_how_the_last_lists_were_ordered(few_people, workspace):
+    done = workspace.run(["make", "ranklens", f"FROM={few_people}", INTERPRETED_SUBMIT])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     known = done.stdout[done.stdout.index("user=known: ") :]  # who was met before the day
     cell = r" +(0\.\d+) \[0\.\d+, 0\.\d+\]"
@@ -49,3 +50,9 @@ def test_make_ranklens_prints_how_the_last_lists_were_ordered(few_people, tmp_pa
     assert found["match"][0] > found["random"][0]
     assert found["score"][0] > found["random"][0]
     assert re.search(r"^score - rate +-?0\.\d+ \[", known, re.M)
+
+
+def test_make_train_ranklens_says_where_the_lists_are_too_few_to_learn_from(few_people, workspace):
+    done = workspace.run(["make", "train-ranklens", f"FROM={few_people}", INTERPRETED_SUBMIT])
+    assert done.returncode == 2
+    assert "expected 30 lists or more, and clicks" in done.stderr

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -15,26 +16,35 @@ import pytest
 import yaml
 
 from llmrec_spark.config import Config
-from tests.jobs.conftest import REPOSITORY
+from tests.jobs.conftest import REPOSITORY, Workspace, job_in
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OWN_TABLES = "conf/mine.yaml"
 PROMPT = ".venv/bin/spark-sql"
-PROMOTE = ".venv/bin/spark-submit --properties-file conf/spark-defaults.conf jobs/promote_model.py"
+SUBMIT = ".venv/bin/spark-submit --properties-file conf/spark-defaults.conf "
+PROMOTE = SUBMIT + "jobs/promote_model.py"
+CHALLENGER = SUBMIT + "jobs/register_model.py --config conf/sample.yaml"
 ELSEWHERE = (
     "make score",
     "make test",
     "make ui",
     "make ranklens",
     "make evaluate",
+    "make train",
     PROMPT,
     PROMOTE,
+    CHALLENGER,
 )  # each has its own test, or is this one
 
 
 def blocks(language: str) -> list[str]:
     """The code blocks of a language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def lines_of(start: str) -> list[str]:
+    """The shell commands that begin so."""
+    return [line for block in blocks("bash") for line in block.splitlines() if line.startswith(start)]
 
 
 def recipes() -> str:
@@ -60,8 +70,15 @@ def commands() -> list[str]:
     return [line for line in own if OWN_TABLES not in line and line not in recipes()]
 
 
+def run_here(workspace: Workspace, command: str) -> tuple[int, str]:
+    """Runs a line in this process: that one so begun starts a job is seen of make score, whose recipes begin so."""
+    assert f"{SUBMIT}jobs/" in recipes()
+    name, *arguments = shlex.split(command.removeprefix(f"{SUBMIT}jobs/"))
+    return job_in(workspace, name.removesuffix(".py"), *arguments)
+
+
 def test_every_make_target_of_the_readme_is_known():
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     used = {line.split()[1] for block in blocks("bash") for line in block.splitlines() if line.startswith("make ")}
     assert used <= targets
 
@@ -89,15 +106,15 @@ def test_a_second_make_score_finds_the_day_published(sample):
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_readme_runs(sample, command):
+def test_a_command_of_the_readme_runs(spark, sample, command):
     workspace, _ = sample
-    done = workspace.run(["bash", "-c", command])
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    code, said = run_here(workspace, command)
+    assert code == 0, said
 
 
 def test_what_is_said_of_own_tables_is_done_with_those_of_the_sample():
     said = [line for block in blocks("bash") for line in block.splitlines() if OWN_TABLES in line]
-    assert len(said) == 4
+    assert len(said) == 5
     for line in said:
         of_sample = line.replace(OWN_TABLES, "conf/sample.yaml")
         assert of_sample in commands() or of_sample in recipes(), line
@@ -105,7 +122,7 @@ def test_what_is_said_of_own_tables_is_done_with_those_of_the_sample():
 
 def test_the_queries_of_the_readme_give_rows_at_its_prompt(sample):
     workspace, _ = sample
-    [prompt] = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(PROMPT)]
+    [prompt] = lines_of(PROMPT)
     script = workspace.folder / "local" / "queries.sql"
     script.write_text("SELECT 'end of query';\n".join([*blocks("sql"), ""]), encoding="utf-8")
     done = workspace.run(["bash", "-c", f"{prompt} -f {script}"])

@@ -1,20 +1,57 @@
-"""The notebooks, and three days of the sample of which one is judged, after `make score`."""
+"""The notebooks and a day of the sample that is played and judged, with a challenger, after `make score`."""
 
+import ast
 import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import date
 
-from tests.jobs.conftest import REPOSITORY, Workspace
-from tests.jobs.test_readme import PROMOTE, blocks
+import pytest
+
+from tests.jobs.conftest import INTERPRETED_SUBMIT, REPOSITORY, Workspace, job_in
+from tests.jobs.test_readme import CHALLENGER, PROMOTE, lines_of, run_here
+
+PEOPLE = 200  # of the sample's 2,000: what a day takes grows with its events
 
 
-def outputs(workspace: Workspace, name: str) -> list[dict]:
-    """What the cells of a notebook, which is committed without outputs, show in the workspace, by media type."""
+@pytest.fixture(scope="module")
+def of_few(spark, sample) -> Workspace:
+    """The workspace with the log of fewer people, whose day is not published yet; models and vectors are kept."""
+    workspace, _ = sample
+    inputs = workspace.folder / "local" / "sample"
+    for name in ("users", "events"):
+        rows = spark.read.format("delta").load(str(inputs / name)).where(f"user_id <= 'u{PEOPLE:05}'")
+        rows.write.format("delta").mode("overwrite").save(str(inputs / name))
+    for table in (inputs / "tables").iterdir():
+        if table.name != "text_vectors":
+            shutil.rmtree(table)
+    return workspace
+
+
+def outputs(workspace: Workspace, name: str, before: Callable[[str], None] = lambda source: None) -> list[dict]:
+    """What the cells of a notebook, which is committed without outputs, show in the workspace, by media type.
+
+    `before` is called with the source of each cell of code before it is executed.
+    """
     import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
-    NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(workspace.folder)}}).execute()
+    client = NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(workspace.folder)}})
+    with client.setup_kernel():
+        for place, cell in enumerate(notebook.cells):
+            if cell.cell_type == "code":
+                before(cell.source)
+                client.execute_cell(cell, place)
     return [shown["data"] for cell in notebook.cells for shown in cell.get("outputs", []) if "data" in shown]
+
+
+def submissions(source: str, names: dict[str, object]) -> Iterator[list[str]]:
+    """The arguments of each call of submit() in a cell, its names having these values."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "submit":
+            yield [eval(compile(ast.Expression(one), "cell", "eval"), names) for one in node.args]
 
 
 def test_the_tour_runs_on_the_sample(sample):
@@ -22,18 +59,31 @@ def test_the_tour_runs_on_the_sample(sample):
     assert sum("image/png" in shown for shown in outputs(workspace, "tour")) == 2
 
 
-def test_make_evaluate_plays_a_day_and_judges_it(sample):
-    workspace, _ = sample
-    done = workspace.run(["make", "evaluate", "DAYS=2026-03-01"])
+def test_make_evaluate_publishes_a_day_plays_it_and_judges_it(of_few):
+    done = of_few.run(["make", "evaluate", "DAYS=2026-03-01", INTERPRETED_SUBMIT])
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert re.search(rf"^published 2026-03-01: [\d,]+ rows for {PEOPLE} users\.$", done.stdout, re.M)
     assert re.search(r"^2026-03-01: [\d,]{5,} events answer run [0-9a-f]{16}$", done.stdout, re.M)
     assert re.search(r"^ctr +0\.\d+ \[0\.\d+, 0\.\d+\]$", done.stdout, re.M)
     assert re.search(r"^score - popularity +-?0\.\d+ \[", done.stdout, re.M)
 
 
-def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clicks(sample):  # needs the day judged
-    workspace, _ = sample
-    shown = outputs(workspace, "evaluation")
+def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clicks(spark, of_few):  # needs a judged day
+    """It registers the challenger, by the README's command; its longer jobs are done here, by its own arguments."""
+    submitted = []
+
+    def in_its_place(source):
+        names = {"day": date(2026, 3, 1), "shadow": shadow_run(spark, of_few)}
+        for name, *arguments in submissions(source, names):
+            submitted.append(name)
+            if name == "register_model":
+                assert [f"{CHALLENGER} {' '.join(arguments)}"] == lines_of(CHALLENGER)
+            else:
+                code, said = job_in(of_few, name, "--config", "conf/sample.yaml", *arguments)
+                assert code == 0, said
+
+    shown = outputs(of_few, "evaluation", in_its_place)
+    assert submitted == ["register_model", "score_daily", "evaluate_daily"]
     assert sum("image/png" in one for one in shown) == 3
     words = "\n".join(one.get("text/markdown") or one.get("text/html", "") for one in shown)
     number = r"-?0\.\d{3}"
@@ -41,12 +91,34 @@ def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clic
     assert re.search(rf"^- `language=zh`, nDCG: .+, {number} \[{number}, {number}\]$", words, re.M)
 
 
-def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(sample):  # needs both judged
-    workspace, _ = sample
-    promote, back = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(PROMOTE)]
-    done = workspace.run(["bash", "-c", promote])
-    assert done.returncode in (0, 77), done.stdout[-2000:] + done.stderr[-2000:]
+def shadow_run(spark, workspace: Workspace) -> str | None:
+    """The run_id of the shadow run, once there is one."""
+    runs = spark.read.format("delta").load(str(workspace.folder / "local/sample/tables/runs"))
+    found = runs.where("status = 'shadow'").first()
+    return found and found.run_id
+
+
+def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(spark, of_few):  # needs both judged
+    promote, back = lines_of(PROMOTE)
+    code, said = run_here(of_few, f"{promote} --set promotion.min_users=10")
+    assert code in (0, 77), said
     gates = ("ndcg", "calibration", "coverage", "groups", "seconds/user")
-    assert all(re.search(rf"^{gate} .*(passed|failed|does not apply)", done.stdout, re.M) for gate in gates)
-    assert ("is champion, version 1 was it before" in done.stdout) == (done.returncode == 0)
-    assert workspace.run(["bash", "-c", back]).returncode == (0 if done.returncode == 0 else 78)
+    assert all(re.search(rf"^{gate} .*(passed|failed|does not apply)", said, re.M) for gate in gates)
+    assert ("is champion, version 1 was it before" in said) == (code == 0)
+    assert run_here(of_few, back)[0] == (0 if code == 0 else 78)
+
+
+def test_make_train_learns_scores_judges_and_asks_the_gates(spark, of_few):
+    done = of_few.run(["make", "train", INTERPRETED_SUBMIT])
+    assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]  # 2: make, of a gate that forbids it
+    assert re.search(r"^trained - rate: nDCG@10 [+-]0\.\d{4} \[", done.stdout, re.M)
+    [version] = re.findall(r"^registered llmrec_ad_matcher version (\d+), trained from model \d+", done.stdout, re.M)
+    assert re.search(r"^ndcg .*(passed|failed|does not apply)", done.stdout, re.M)
+    assert done.returncode == 0 or "does not pass" in done.stderr
+    ranked = spark.read.format("delta").load(str(of_few.folder / "local/sample/tables/rankings"))
+    trained = ranked.where(f"model_version = '{version}'").persist()
+    assert trained.count() > 0
+    broken = "p_click IS NULL OR p_conversion IS NULL OR expected_value IS NULL OR NOT p_click BETWEEN 0 AND 1"
+    assert trained.where(broken).count() == 0
+    fields = trained.selectExpr("explode(reasons.field) AS field").distinct().collect()
+    assert {"effect", "level", "other", "same category"} <= {row.field for row in fields}
