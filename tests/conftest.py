@@ -78,6 +78,7 @@ def spark(tmp_path_factory):
     settings |= {
         "spark.master": "local[2]",
         "spark.ui.enabled": "false",
+        "spark.driver.memory": "2g",  # of each test process, beside the jobs it starts
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
         **INTERPRETED,
