@@ -14,6 +14,8 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"  # data sets beside the checkout, not part of it
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # before pyspark starts
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before torch: threads of several test processes that wait
+    os.environ.setdefault(threads, "1")  # for each other on two cores do it by spinning
 
 
 INTERPRETED = {  # to compile a plan that reads a dozen rows takes longer than to interpret it
