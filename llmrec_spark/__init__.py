@@ -72,7 +72,8 @@ Around the line
     evaluated_log       the log, users and ads as an evaluation reads them
     held_back           how well scorers order lists that were held back, on arrays
     training_data       the tables a model learns from, filled day by day
-    model_training      a ranker learned from them, and judged
+    training_judgement  a trained model beside others, on lists held back
+    model_training      a ranker learned from the tables
     model_cards         what a trained model is and how good it was, in words
     training_plots      its drawings
     training_runs       one training, written and registered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,12 +18,16 @@ from llmrec_spark.storage import Storage
 from llmrec_spark.tables import TEXT_VECTORS
 from llmrec_spark.text_vectors import token_counts
 
+if TYPE_CHECKING:
+    from llmrec_spark.model.checkpoint import ModelConfig
+
 
 def share_catalogue(
     storage: Storage,
     config: Config,
     run: Run,
     model: ResolvedModel,
+    reads: ModelConfig,
     scratch: Path,
     *,
     texts: DataFrame,
@@ -33,11 +38,9 @@ def share_catalogue(
 ) -> str:
     """Encodes what has no vector yet and shares the arrays the match needs; returns their shared name.
 
-    texts, live, behaved, figures: as ad_catalogue.write_catalogue reads them; asked: queries to be compared with
+    texts, live, behaved, figures: as ad_catalogue.write_catalogue reads them; asked: queries to be compared with;
+    reads: what `model` is
     """
-    from llmrec_spark.model.checkpoint import open_model
-
-    opened = open_model(model.folder).config
     asked_texts = asked.select(F.col("query_hash").alias("text_hash"), "text")
     to_read = texts.select("text_hash", "text").union(asked_texts)
     with run.timed(TEXT_VECTORS.name):
@@ -47,12 +50,12 @@ def share_catalogue(
             to_read,
             encoder=model.folder,
             golden=True,
-            settings=opened.encoder,
-            digest=opened.encoder_digest,
+            settings=reads.encoder,
+            digest=reads.encoder_digest,
         )
-    if ENCODED + opened.encoder_digest not in run.completed:
-        run.completed.append(ENCODED + opened.encoder_digest)
-    vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == opened.encoder_digest)
+    if ENCODED + reads.encoder_digest not in run.completed:
+        run.completed.append(ENCODED + reads.encoder_digest)
+    vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == reads.encoder_digest)
     [read] = token_counts(to_read, vectors).collect()
     run.counts |= read.asDict()
     unknown_share = read.tokens_unknown / max(read.tokens_read, 1)
@@ -71,7 +74,7 @@ def share_catalogue(
         text_vectors=vectors,
         live=live,
         behaved=behaved,
-        fields=opened.fields,
+        fields=reads.fields,
         figures=figures,
     )
     return share_folder(storage.spark, folder, folder.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pyspark.sql import functions as F
@@ -21,6 +22,9 @@ from llmrec_spark.run_notices import export, told
 from llmrec_spark.runs import Run, run_id_of, say
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import OWN, RANKINGS, RECOMMENDATIONS, RUNS
+
+if TYPE_CHECKING:
+    from llmrec_spark.model.checkpoint import ModelConfig
 
 EXAMPLE_LISTS = 10
 
@@ -147,11 +151,21 @@ def new_run(storage: Storage, config: Config, day: date, inputs: Inputs, model: 
 
 
 def check_model(model: ResolvedModel, config: Config, inputs: Inputs) -> None:
-    """Raises ModelError where the model is not one of this configuration, DataError where an input lacks its columns.
+    """Raises ModelError where the model cannot score by this configuration, DataError where the ads lack its columns.
 
-    That is: registered for other text fields than the configuration names, or without the ranker that
-    `ranking.order_by: expected_value` asks for.
+    That is: registered for other text fields, or without the ranker that `ranking.order_by: expected_value` asks for.
     """
+    opened = check_fields(model, config)
+    if opened.ranker_columns is None and config.ranking.order_by == "expected_value":
+        raise ModelError(
+            f"model {model.version}: is not trained, so it gives no p_click, which ranking.order_by: expected_value "
+            "asks for. Run jobs/train_model.py, or order by log_odds."
+        )
+    ad_columns(inputs.tables[ADS.name], opened.ranker_columns or (), opened.ranker_groups)
+
+
+def check_fields(model: ResolvedModel, config: Config) -> ModelConfig:
+    """What the model is. Raises ModelError where it was registered for other text fields than the configuration's."""
     from llmrec_spark.model.checkpoint import open_model
 
     opened = open_model(model.folder).config
@@ -160,12 +174,7 @@ def check_model(model: ResolvedModel, config: Config, inputs: Inputs) -> None:
             f"model {model.version}: was registered for text.fields {list(opened.fields)}, the configuration has "
             f"{list(config.text.fields)}. Run jobs/register_model.py with this configuration."
         )
-    if opened.ranker_columns is None and config.ranking.order_by == "expected_value":
-        raise ModelError(
-            f"model {model.version}: is not trained, so it gives no p_click, which ranking.order_by: expected_value "
-            "asks for. Run jobs/train_model.py, or order by log_odds."
-        )
-    ad_columns(inputs.tables[ADS.name], opened.ranker_columns or (), opened.ranker_groups)
+    return opened
 
 
 def _example_lists(storage: Storage, run: Run, inputs: Inputs) -> pd.DataFrame:

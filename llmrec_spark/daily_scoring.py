@@ -138,6 +138,7 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         config,
         run,
         day.model,
+        day.reads,
         scratch,
         texts=texts,
         asked=asked,

@@ -91,6 +91,7 @@ class Words:
         asked = sorted({one for row in histories for one in row.query_hashes if one})
         events = read_inputs(storage, config).tables["events"]
         of_log = queries(events, searches=config.events.searches).where(F.col("query_hash").isin(asked))
+        self.currency = config.value.currency
         self.query = {row.query_hash: row.text for row in of_log.collect()}
 
     def of_behaviour(self, ad_id: str | None, query_hash: str | None) -> str:
@@ -114,10 +115,11 @@ def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: Words
         say(f"    {VERBS.get(kind, kind)} {words.of_behaviour(ad_id, query_hash)}")
     say("is shown:")
     for row in rows:
-        chance = "" if row.p_click is None else f", p_click {row.p_click:.3f}"
-        say(
-            f"{row['rank']:>3}. {words.title.get(row.ad_id, row.ad_id)}   [score {row.score:.2f}{chance}, {row.source}]"
-        )
+        figures = [f"score {row.score:.2f}"]
+        figures += [] if row.p_click is None else [f"p_click {row.p_click:.3f}"]
+        figures += [] if row.expected_value is None else [f"worth {row.expected_value:.3f} {words.currency}"]
+        title = words.title.get(row.ad_id, row.ad_id)
+        say(f"{row['rank']:>3}. {title}   [{', '.join([*figures, row.source])}]")
         say(f"       {reasons_in_words(row, words)}")
 
 

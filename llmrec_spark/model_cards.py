@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llmrec_spark.config import Config
 from llmrec_spark.held_back import METRICS, Calibration, Estimate
-from llmrec_spark.model_training import CHAMPION, EFFECT, RATE, TRAINED, UNTRAINED, Training
+from llmrec_spark.training_judgement import CHAMPION, EFFECT, RATE, TRAINED, UNTRAINED, Training
 
 SCORERS = {
     RATE: "shrunk click rate of the ad",

@@ -16,5 +16,5 @@ class RankerConfig(Section):
     groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
     positions: bool = True  # take positions out of clicks; false where they say nothing, or a user ranks them anew
     kernel_lists: int = Field(6_000, ge=32)  # that the weights of the kernels are learned from
-    max_lists: int = Field(20_000, ge=32)  # of the training set that are held in memory, chosen by a hash of the user
+    max_lists: int = Field(20_000, ge=32)  # of each of train, validation and test in memory, chosen by a hash
     seed: int = 1

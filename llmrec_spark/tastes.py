@@ -20,9 +20,10 @@ def tastes(sequences: DataFrame, *, clicks: Sequence[str], catalogue: str, tasks
     """
 
     def taste_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        from llmrec_spark.model.taste_scoring import TrainedAds
+        from llmrec_spark.model.taste_scoring import trained_ads
 
-        ads = TrainedAds(str(shared_folder(catalogue)))
+        ads = trained_ads(str(shared_folder(catalogue)))
+        assert ads is not None
         for batch in batches:
             found = ads.tastes(batch.assign(clicked=[kinds != SKIP for kinds in batch["shown_types"]]))
             yield batch[["user_id", "shown_ads", "shown_types"]].assign(level=found["level"], weights=found["weights"])

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llmrec_spark.held_back import Calibration
-from llmrec_spark.model_training import Training
+from llmrec_spark.training_judgement import Training
 
 SMOOTHED = 10  # steps whose mean is drawn
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from llmrec_spark.ad_catalogue import ad_columns
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import read_inputs
-from llmrec_spark.daily_runs import check_model
+from llmrec_spark.daily_runs import check_fields
 from llmrec_spark.input_tables import ADS
 from llmrec_spark.model_cards import model_card, summary
-from llmrec_spark.model_training import Training, train
+from llmrec_spark.model_training import train
 from llmrec_spark.registry import NAME, Lesson, ResolvedModel, register_model
 from llmrec_spark.runs import say
 from llmrec_spark.storage import Storage
+from llmrec_spark.training_judgement import Training
 from llmrec_spark.training_plots import training_plots
 
 
@@ -37,7 +38,7 @@ def train_and_register(
     from llmrec_spark.model.checkpoint import write_trained_model
 
     inputs = read_inputs(storage, config)
-    check_model(base, config, inputs)
+    check_fields(base, config)
     ad_columns(inputs.tables[ADS.name], config.ranker.columns, config.ranker.groups)
     training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch)
     card = model_card(training, config, f"model {base.version}", inputs.versions)

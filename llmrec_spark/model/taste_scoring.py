@@ -94,18 +94,20 @@ class TrainedAds:
         return float(self.ranker.position(np.ones(1))[0])
 
     def kernels(self, rows: Tensor) -> Tensor:
-        """K between the items of each row of `rows` (B, T), -1 pads: (B, T, T) float32."""
-        table = torch.zeros(*rows.shape, rows.shape[1])
+        """K between the items of each row of `rows` (B, T), -1 pads: (B, T, T) float64."""
+        table = torch.zeros(*rows.shape, rows.shape[1], dtype=torch.double)
         for user, items in enumerate(rows.numpy()):
             own = items[items >= 0]
             stack = pair_kernels(self.features, own, own)
-            table[user, : len(own), : len(own)] = torch.as_tensor(np.tensordot(self.weights.astype("f4"), stack, 1))
+            table[user, : len(own), : len(own)] = torch.as_tensor(np.tensordot(self.weights, stack, 1))
         return table
 
     def tastes(self, batch: pd.DataFrame) -> pd.DataFrame:
         """user_id, level, weights (alpha of each impression; 0 where its ad is unknown) of users with a history.
 
         batch  user_id, shown_ads, clicked, positions: lists of one length
+
+        In float64: with others beside a user, whose histories are padded together, the last bits differ.
         """
         found = [
             self._tastes(batch.iloc[start : start + USERS_AT_ONCE]) for start in range(0, len(batch), USERS_AT_ONCE)
@@ -114,23 +116,23 @@ class TrainedAds:
 
     def _tastes(self, batch: pd.DataFrame) -> pd.DataFrame:
         ads, lengths = flatten(batch["shown_ads"])
-        clicked = flatten(batch["clicked"])[0].astype(np.float32)
+        clicked = flatten(batch["clicked"])[0].astype(np.float64)
         positions = pd.to_numeric(pd.Series(flatten(batch["positions"])[0]), errors="coerce").to_numpy(dtype=np.float64)
         item = self._known(ads)
         user = np.repeat(np.arange(len(batch)), lengths)
         offset = self.effects[0][item] + self.ranker.position(positions)
-        values = (item, clicked, offset.astype(np.float32))
+        values = (item, clicked, offset)
         histories = PaddedHistories(*padded(user, len(batch), values, (-1, 0.0, 0.0)))
         # an unknown ad stands anywhere in a history: pad on the right, as the kernels expect
         order = torch.argsort((histories.item < 0).to(torch.int8), dim=1, stable=True)
         histories = PaddedHistories(*(torch.gather(one, 1, order) for one in histories))
         alpha = behaviour_weights(histories, self.kernels(histories.item), self.ranker.level)
         level = fitted_levels(histories, self.ranker.level)
-        back = torch.zeros_like(alpha).scatter(1, order, alpha).double().numpy()
+        back = torch.zeros_like(alpha).scatter(1, order, alpha).numpy()
         return pd.DataFrame(
             {
                 "user_id": batch["user_id"].to_numpy(),
-                "level": level.double().numpy(),
+                "level": level.numpy(),
                 "weights": [row[:length] for row, length in zip(back, lengths, strict=True)],
             }
         )

@@ -50,3 +50,9 @@ def test_make_ranklens_prints_how_the_last_lists_were_ordered(few_people, worksp
     assert found["match"][0] > found["random"][0]
     assert found["score"][0] > found["random"][0]
     assert re.search(r"^score - rate +-?0\.\d+ \[", known, re.M)
+
+
+def test_make_train_ranklens_says_where_the_lists_are_too_few_to_learn_from(few_people, workspace):
+    done = workspace.run(["make", "train-ranklens", f"FROM={few_people}", INTERPRETED_SUBMIT])
+    assert done.returncode == 2
+    assert "expected 30 lists or more, and clicks" in done.stdout

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 
 import pytest
+import yaml
 
 from tests.jobs.conftest import INTERPRETED_SUBMIT, REPOSITORY, Workspace, job_in
 from tests.jobs.test_readme import CHALLENGER, PROMOTE, lines_of, run_here
@@ -106,3 +107,32 @@ def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(spark
     assert all(re.search(rf"^{gate} .*(passed|failed|does not apply)", said, re.M) for gate in gates)
     assert ("is champion, version 1 was it before" in said) == (code == 0)
     assert run_here(of_few, back)[0] == (0 if code == 0 else 78)
+
+
+@pytest.fixture
+def for_few(of_few) -> Workspace:
+    """The workspace with a conf of its own, that learns from fewer days and judges fewer users."""
+    conf = of_few.folder / "conf"
+    conf.unlink()  # a link to the repository's
+    shutil.copytree(REPOSITORY / "conf", conf)
+    sample = yaml.safe_load((conf / "sample.yaml").read_text(encoding="utf-8"))
+    sample["training"] |= {"train_days": 2, "conversion_days": 1}
+    sample["promotion"] |= {"min_users": 10}
+    (conf / "sample.yaml").write_text(yaml.safe_dump(sample), encoding="utf-8")
+    return of_few
+
+
+def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few):
+    done = for_few.run(["make", "train", INTERPRETED_SUBMIT])
+    assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]  # 2: make, of a gate that forbids it
+    assert re.search(r"^trained - rate: nDCG@10 [+-]0\.\d{4} \[", done.stdout, re.M)
+    [version] = re.findall(r"^registered llmrec_ad_matcher version (\d+), trained from model \d+", done.stdout, re.M)
+    assert re.search(r"^ndcg .*(passed|failed|does not apply)", done.stdout, re.M)
+    assert done.returncode == 0 or "does not pass" in done.stdout
+    ranked = spark.read.format("delta").load(str(for_few.folder / "local/sample/tables/rankings"))
+    trained = ranked.where(f"model_version = '{version}'").persist()
+    assert trained.count() > 0
+    broken = "p_click IS NULL OR p_conversion IS NULL OR expected_value IS NULL OR NOT p_click BETWEEN 0 AND 1"
+    assert trained.where(broken).count() == 0
+    fields = trained.selectExpr("explode(reasons.field) AS field").distinct().collect()
+    assert {"effect", "level", "other", "same category"} <= {row.field for row in fields}

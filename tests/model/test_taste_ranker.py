@@ -153,6 +153,13 @@ def test_the_parts_of_a_taste_add_up(ads, log):
     np.testing.assert_allclose(terms.sum(axis=(0, 1)), ads.block(tastes, 0, ADS)[0], atol=1e-5)
 
 
+def test_whoever_stands_beside_a_user_changes_nothing_of_the_taste(ads, log):
+    together, short = ads.tastes(requests(log, range(40))), requests(log, [3])
+    alone = ads.tastes(short)
+    np.testing.assert_allclose(alone["weights"][0], together["weights"][3], rtol=0, atol=1e-12)
+    assert alone["level"][0] == pytest.approx(together["level"][3], abs=1e-12)
+
+
 def test_a_user_without_a_history_has_the_effects_of_the_ads(ads):
     nobody = pd.DataFrame({"user_id": ["new"], "shown_ads": [None], "weights": [None], "level": [np.nan]})
     expected = ads.ranker.level.mean + ads.first_position + ads.effects[0]
