@@ -49,12 +49,12 @@ def taste_scores(trainer: Trainer, known: PaddedHistories, asked: PaddedLists) -
 
 def linear_scores(trainer: Trainer, known: PaddedHistories, asked: PaddedLists) -> np.ndarray:
     """The list-wise linear ranker."""
-    return trainer.linear.score(trainer.ranker_features(known, asked).values.double().numpy())
+    return trainer.linear.score(trainer.ranker_features(known, asked).double().numpy())
 
 
 def tree_scores(trainer: Trainer, known: PaddedHistories, asked: PaddedLists) -> np.ndarray:
     """LambdaMART."""
-    values = trainer.ranker_features(known, asked).values.numpy()
+    values = trainer.ranker_features(known, asked).numpy()
     return trainer.trees.score(values.reshape(-1, values.shape[2])).reshape(values.shape[:2])
 
 

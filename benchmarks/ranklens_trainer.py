@@ -19,7 +19,7 @@ from ranklens_lists import other_lists, padded_histories, padded_lists
 from llmrec_spark.model.item_effect import Impressions
 from llmrec_spark.model.item_prior import LEARNED_ON, LearnedEffects, first_effects, learn_item_effects, learn_variances
 from llmrec_spark.model.linear_ranker import LinearRanker, fit_linear_ranker
-from llmrec_spark.model.pair_features import PairFeatures, pair_features
+from llmrec_spark.model.pair_features import compared_kernels, feature_names, padded_pairs, pair_features
 from llmrec_spark.model.pair_kernels import ItemFeatures, KernelStack, item_features
 from llmrec_spark.model.taste_gp import (
     Level,
@@ -114,37 +114,43 @@ class Trainer:
         return taste_of_lists(alpha, known.item, asked.item, self.kernels, self.theta)
 
     @torch.no_grad()
-    def ranker_features(self, known: PaddedHistories, asked: PaddedLists) -> PairFeatures:
-        """What the rankers read of every list."""
+    def ranker_features(self, known: PaddedHistories, asked: PaddedLists) -> torch.Tensor:
+        """What the rankers read of every list, (B, C, P)."""
         taste = torch.as_tensor(self.taste(known, asked)).float()
-        columns = np.stack([*self.features.slopes.values(), np.zeros(self.kernels.items)], axis=1)[:, :-1]
-        kept = [place for place, name in enumerate(self.kernels.names) if not name.startswith("slope of")]
+        columns = torch.as_tensor(self.features.slope_table)
+        kept = compared_kernels(self.kernels.names)
         found = []
         for start in range(0, max(len(taste), 1), LISTS_AT_ONCE):
             part = slice(start, start + LISTS_AT_ONCE)
             histories, lists = known.part(part), asked.part(part)
             stack = self.kernels(histories.item, lists.item)[..., kept]
-            names = [self.kernels.names[place] for place in kept]
-            given = (histories, lists, stack, taste[part], torch.as_tensor(columns).float(), self.learned.level)
-            found.append(pair_features(*given, kernels=names, named=list(self.features.slopes)))
-        return PairFeatures(found[0].names, torch.cat([one.values for one in found]))
+            given = padded_pairs(histories, lists, taste[part], stack, columns, self.learned.level)
+            values = pair_features(given)
+            found.append(torch.cat([values[..., :1], within_list(lists), values[..., 1:]], dim=2))
+        return torch.cat(found)
+
+    def feature_names(self) -> tuple[str, ...]:
+        """Of ranker_features, in order."""
+        kernels = [self.kernels.names[place] for place in compared_kernels(self.kernels.names)]
+        first, *others = feature_names(kernels, list(self.features.slopes))
+        return (first, "effect in list", "effect rank", *others)
 
     @cached_property
-    def training_features(self) -> PairFeatures:
+    def training_features(self) -> torch.Tensor:
         return self.ranker_features(self.learned.histories, self.learned.lists)
 
     @cached_property
     def linear(self) -> LinearRanker:
         lists = self.learned.lists
-        return fit_linear_ranker(self.training_features.values, lists.clicked, lists.item >= 0)
+        return fit_linear_ranker(self.training_features, lists.clicked, lists.item >= 0)
 
     @cached_property
     def trees(self) -> TreeRanker:
         lists, features = self.learned.lists, self.training_features
         present = lists.item >= 0
         sizes = present.sum(dim=1).numpy()
-        rows, clicked = features.values[present].numpy(), lists.clicked[present].numpy()
-        return fit_tree_ranker(rows, clicked, sizes, names=features.names, seed=0)
+        rows, clicked = features[present].numpy(), lists.clicked[present].numpy()
+        return fit_tree_ranker(rows, clicked, sizes, names=self.feature_names(), seed=0)
 
     def impressions(self, rows: pd.DataFrame) -> tuple[Impressions, dict[str, int]]:
         """Impressions of films with a record, as codes, and how many users and positions there are."""
@@ -220,6 +226,15 @@ class Trainer:
         offset = np.append(learned.effect, 0.0)[item]
         place = place_within(code)
         return padded_lists(code, item, np.zeros(len(code)), code.max(initial=-1) + 1, offset), code, place
+
+
+def within_list(lists: PaddedLists) -> torch.Tensor:
+    """The effect less the mean of its list, and the share of the list whose effect is higher, (B, C, 2)."""
+    shown = lists.item >= 0
+    count = shown.sum(dim=1, keepdim=True).clamp(min=1)
+    mean = (lists.offset * shown).sum(dim=1, keepdim=True) / count
+    better = (lists.offset[:, None, :] > lists.offset[:, :, None]) & shown[:, None, :]  # (B, C, C)
+    return torch.stack([lists.offset - mean, better.sum(dim=2) / count], dim=2)
 
 
 def without(histories: PaddedHistories, lists: PaddedLists) -> PaddedHistories:

@@ -127,6 +127,10 @@ model/: torch and numpy, no Spark, no MLflow
     count_effects       the effect of an item from how often it was shown and clicked
     ad_reader           what a trained ranker reads of ads, the same on every day
     taste_gp            a history -> a signed weight per behaviour, in closed form
+    pair_features       what a reranker reads of a user and an ad
+    linear_ranker       these -> a score whose parts add up
+    tree_ranker         LambdaMART on them, and the mean of several scores
+    reranker            these scores stacked, and their reasons
     taste_ranker        effects, tastes and calibrated probabilities as part of a model
     taste_scoring       users and ads of a run through it
     scoring             users against a block of ads
@@ -134,12 +138,11 @@ model/: torch and numpy, no Spark, no MLflow
     lists               the final lists of a batch of users
     single_pairs        the match of pairs given as text
     training_sample     the lists that training holds in memory
+    example_scores      what such a ranker says of examples
+    rerank_training     these -> a reranker
     taste_training      examples -> such a ranker
     untrained_examples  what the untrained score says of examples
     item_prior          what is expected of one nobody has met, by its kernels with those that were
-    pair_features       what a ranker reads of a user and an ad
-    linear_ranker       these -> a score whose parts add up
-    tree_ranker         LambdaMART on them, and the mean of several scores
     network_batches     lists, histories and ads as tensors; what reads examples for a network
     history_augmentation  histories cropped, masked, reordered
     network_rows        rows of a table of examples -> a batch

@@ -151,8 +151,7 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
     )
     ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
-    live_figures = _live_figures(day, statistics, ambient)
-    people = Histories(behaviours, liked)
+    live_figures, people = _live_figures(day, statistics, ambient), Histories(behaviours, liked)
     scored = run.stage(MATCHES, lambda: _matches(day, users, people, excluded, live_figures, catalogue))
     ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, people, live_figures, catalogue))
     [lists] = recommendations.list_counts(users, ranked, scored, length=config.ranking.max_per_user).collect()
@@ -274,6 +273,7 @@ def _matches(
         direct=direct,
         keep=day.config.match.keep_per_user if day.checked.candidates is None else None,
         tasks=parallel_tasks(day.run.storage.spark),
+        reranked=people.tastes if day.reads.ranker_reranks else None,
     )
 
 

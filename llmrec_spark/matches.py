@@ -10,12 +10,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
+from llmrec_spark.sequences import SKIP
 from llmrec_spark.session import shared_folder, task_device
 
 USERS_AT_ONCE = 512  # rows of the score matrix in memory
+RERANKED_AT_ONCE = 64  # users
 FIGURES = ("match", "background", "rate", "lift", "log_odds", "score")
 SCHEMA = ", ".join(["user_id string, ad_id string", *(f"{name} double" for name in FIGURES)])
-TASTE = ("level", "shown_ads", "weights")  # of a user, NULL without a trained model
+TASTE = ("level", "shown_ads", "clicked", "weights", "residuals")  # of a user, NULL without a trained model
 
 
 def significant(value: Column) -> Column:
@@ -56,8 +58,10 @@ def match_requests(
 def with_tastes(users: DataFrame, tastes: DataFrame | None) -> DataFrame:
     """`users` with TASTE, NULL where a user has none, and shown_types."""
     if tastes is not None:
-        return users.join(tastes.select("user_id", *TASTE, "shown_types"), on="user_id", how="left")
-    kinds = ("double", "array<string>", "array<double>", "array<string>")
+        clicked = F.transform("shown_types", lambda kind: kind != SKIP)
+        known = tastes.withColumn("clicked", clicked).select("user_id", *TASTE, "shown_types")
+        return users.join(known, on="user_id", how="left")
+    kinds = ("double", "array<string>", "array<boolean>", "array<double>", "array<double>", "array<string>")
     none = {name: F.lit(None).cast(kind) for name, kind in zip((*TASTE, "shown_types"), kinds, strict=True)}
     return users.withColumns(none)
 
@@ -73,12 +77,14 @@ def matches(
     direct: bool,
     keep: int | None,
     tasks: int,
+    reranked: DataFrame | None = None,
 ) -> DataFrame:
     """user_id, ad_id and FIGURES of a pair: the `keep` best by score, or (None) every candidate.
 
     requests      as match_requests gives them
     live_figures  ad_id, rate, background, sigma, price of every live ad, in order of ad_id
     direct        follow the formula pair by pair instead of the table C: for few candidates
+    reranked      the tastes of users, where the model has a reranker: it scores what was kept anew
 
     A task takes blocks of live ads and some of the users; what the blocks keep is merged per user.
     """
@@ -102,10 +108,30 @@ def matches(
         .repartition(max(tasks, blocks), "block", share)
         .sortWithinPartitions("block")
         .mapInPandas(score_partition, SCHEMA)
-        .withColumns({name: F.nanvl(name, F.lit(None).cast("double")) for name in ("match", "background", "score")})
+        .withColumns(_null_for_nan())
     )
-    if blocks == 1 or keep is None:
+    pair = F.struct("ad_id", *FIGURES)
+    if blocks > 1 and keep is not None:
+        best = F.min_by(pair, order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")), keep)
+        merged = found.groupBy("user_id").agg(best.alias("rows"))
+        found = merged.select("user_id", F.explode("rows").alias("row")).select("user_id", "row.*")
+    if reranked is None:
         return found
-    best = F.min_by(F.struct("ad_id", *FIGURES), order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")), keep)
-    merged = found.groupBy("user_id").agg(best.alias("rows"))
-    return merged.select("user_id", F.explode("rows").alias("row")).select("user_id", "row.*")
+
+    def rerank_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        from llmrec_spark.model.scoring import LiveAds, score_again
+
+        folder = str(shared_folder(catalogue))
+        live = LiveAds(folder, live_figures, match, task_device(), ranking=ranking, value=value)
+        for batch in batches:
+            for start in range(0, len(batch), RERANKED_AT_ONCE):
+                yield score_again(live, batch.iloc[start : start + RERANKED_AT_ONCE])
+
+    of_users = found.groupBy("user_id").agg(F.array_sort(F.collect_list(pair)).alias("rows"))
+    of_users = of_users.select("user_id", *[F.col(f"rows.{name}").alias(name) for name in ("ad_id", *FIGURES)])
+    given = with_tastes(of_users, reranked).drop("shown_types").repartition(tasks, F.crc32("user_id"))
+    return given.mapInPandas(rerank_partition, SCHEMA).withColumns(_null_for_nan())
+
+
+def _null_for_nan() -> dict[str, Column]:
+    return {name: F.nanvl(name, F.lit(None).cast("double")) for name in ("match", "background", "score")}

@@ -6,14 +6,27 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llmrec_spark.config import Config
 from llmrec_spark.held_back import METRICS, Calibration, Estimate
-from llmrec_spark.training_judgement import CHAMPION, EFFECT, RATE, TRAINED, UNTRAINED, Training
+from llmrec_spark.training_judgement import (
+    CHAMPION,
+    EFFECT,
+    LINEAR,
+    RATE,
+    TASTE,
+    TRAINED,
+    TREES,
+    UNTRAINED,
+    Training,
+)
 
 SCORERS = {
     RATE: "shrunk click rate of the ad",
     EFFECT: "effect of the ad, shrunk to a prior read from its texts and columns",
     UNTRAINED: "logit(rate) + beta lift: the match, not trained",
     CHAMPION: "the model it was trained beside",
-    TRAINED: "effect and taste: this model",
+    TASTE: "effect and taste",
+    LINEAR: "list-wise linear ranker on features of user and ad",
+    TREES: "LambdaMART on the same",
+    TRAINED: "this model",
 }
 LABELS = {"ndcg": "nDCG@{k}", "group_auc": "group AUC", "mrr": "MRR@{k}"}
 
@@ -31,6 +44,10 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
     yield ""
     yield f"Trained at {training.as_of} 00:00 UTC on training set {training.training_set}, with the encoder of {base}."
     yield "Contributions of behaviours and features add up to log_odds exactly: they are terms of one sum."
+    if training.trained.ranker.rerank is not None:
+        weights = ", ".join(f"{value:.3f} {name}" for name, value in training.trained.ranker.rerank.weights.items())
+        yield f"Of the best ads by effect and taste the score is {weights}. What a behaviour adds through the taste and"
+        yield "the linear ranker is exact; what the trees add is TreeSHAP's, by feature, summed by kernel and column."
     yield ""
     yield "## Data"
     yield ""

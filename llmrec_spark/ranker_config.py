@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from llmrec_spark.config_section import Section
@@ -14,6 +16,7 @@ class RankerConfig(Section):
     text_rank: int = Field(150, ge=1)  # numbers that the texts of an ad are made narrow to, to expect its pull
     columns: tuple[str, ...] = ()  # of `ads`, numbers: users may like one end of them, or those near each other
     groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
+    rerank: tuple[Literal["linear", "trees"], ...] = ()  # rankers of the best ads of a taste, stacked with it
     positions: bool = True  # take positions out of clicks; false where they say nothing, or a user ranks them anew
     kernel_lists: int = Field(6_000, ge=32)  # that the weights of the kernels are learned from
     max_lists: int = Field(20_000, ge=32)  # of each of train, validation and test in memory, chosen by a hash

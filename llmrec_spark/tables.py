@@ -129,6 +129,11 @@ TASTES = Table(
         ("shown_ads", TEXT_LIST, "clicked and skipped"),
         ("shown_types", TEXT_LIST, "as in events; skip where it was shown and not clicked"),
         ("weights", "array<double>", "signed: taste for an ad is the sum of each times its kernels with that ad"),
+        (
+            "residuals",
+            "array<double>",
+            "1 or 0, clicked or not, less what was expected of the ad at its place",
+        ),
     ),
     key=("run_id", "user_id"),
     partition=("run_id",),

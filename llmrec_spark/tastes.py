@@ -26,8 +26,12 @@ def tastes(sequences: DataFrame, *, clicks: Sequence[str], catalogue: str, tasks
         assert ads is not None
         for batch in batches:
             found = ads.tastes(batch.assign(clicked=[kinds != SKIP for kinds in batch["shown_types"]]))
-            yield batch[["user_id", "shown_ads", "shown_types"]].assign(level=found["level"], weights=found["weights"])
+            learned = {name: found[name] for name in ("level", "weights", "residuals")}
+            yield batch[["user_id", "shown_ads", "shown_types"]].assign(**learned)
 
-    schema = "user_id string, shown_ads array<string>, shown_types array<string>, level double, weights array<double>"
+    schema = (
+        "user_id string, shown_ads array<string>, shown_types array<string>, "
+        "level double, weights array<double>, residuals array<double>"
+    )
     shown = shown_before(sequences, clicks=clicks).repartition(tasks, F.crc32("user_id"))
     return shown.mapInPandas(taste_partition, schema)

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from llmrec_spark.model.training_sample import Sample
 
 RATE, EFFECT, UNTRAINED, CHAMPION, TRAINED = "rate", "effect", "untrained", "champion", "trained"
-STEPS = ((EFFECT, RATE), (TRAINED, EFFECT), (TRAINED, RATE), (TRAINED, UNTRAINED), (TRAINED, CHAMPION))
+TASTE, LINEAR, TREES = "taste", "linear", "trees"  # what a reranker adds
+STEPS = (
+    *((EFFECT, RATE), (TASTE, EFFECT), (LINEAR, TASTE), (TREES, TASTE), (TRAINED, TASTE)),
+    *((TRAINED, EFFECT), (TRAINED, RATE), (TRAINED, UNTRAINED), (TRAINED, CHAMPION)),
+)
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ def _scores(
     from llmrec_spark.model.ad_reader import Names
     from llmrec_spark.model.catalogue import open_catalogue
     from llmrec_spark.model.checkpoint import open_model
+    from llmrec_spark.model.example_scores import score_examples
     from llmrec_spark.model.taste_ranker import open_taste_ranker
-    from llmrec_spark.model.taste_training import score_examples
     from llmrec_spark.model.untrained_examples import untrained_log_odds
 
     examples, rates = sample.examples, _rates(config, sample.rows)
@@ -130,8 +134,8 @@ def _scores(
         names = Names(tuple(ranker.reader.columns), ranker.reader.groups)
         features = ranker.reader.features(catalogue, of_items(columns, names, catalogue))
         found = score_examples(ranker, features, examples, sample.before, sample.totals)
-        scores[CHAMPION] = found.effect + found.taste
-    return scores | {TRAINED: trained.scored.effect + trained.scored.taste}
+        scores[CHAMPION] = found.score
+    return {**scores, **trained.scored.steps, TRAINED: trained.scored.score}
 
 
 def _segments(config: Config, inputs: Inputs, users: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -42,8 +42,15 @@ def train_and_register(
     ad_columns(inputs.tables[ADS.name], config.ranker.columns, config.ranker.groups)
     training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch)
     card = model_card(training, config, f"model {base.version}", inputs.versions)
-    names = {"columns": config.ranker.columns, "groups": config.ranker.groups}
-    digest = write_trained_model(folder, base.folder, training.trained.ranker.save, **names, card=card)
+    digest = write_trained_model(
+        folder,
+        base.folder,
+        training.trained.ranker.save,
+        columns=config.ranker.columns,
+        groups=config.ranker.groups,
+        reranks=bool(config.ranker.rerank),
+        card=card,
+    )
     facts = {
         "trained_at": as_of,
         "training_set": training.training_set,

@@ -49,6 +49,7 @@ class ModelConfig(BaseModel):
     centred: bool
     ranker_columns: tuple[str, ...] | None = None  # of ads, numbers that a trained model reads; None: untrained
     ranker_groups: tuple[str, ...] = ()  # of ads, words that it reads
+    ranker_reranks: bool = False  # whether it scores the best ads of a user anew
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def write_trained_model(
     *,
     columns: tuple[str, ...],
     groups: tuple[str, ...],
+    reranks: bool,
     card: str,
 ) -> str:
     """The model `base` with what `save_ranker` writes into a new folder, and a model card; returns its digest.
@@ -134,7 +136,8 @@ def write_trained_model(
             if name != "config.json" and not name.startswith(f"{RANKER}/"):
                 (new / name).parent.mkdir(exist_ok=True)
                 _link(base / name, new / name)
-        config = open_model(base).config.model_copy(update={"ranker_columns": columns, "ranker_groups": groups})
+        reads = {"ranker_columns": columns, "ranker_groups": groups, "ranker_reranks": reranks}
+        config = open_model(base).config.model_copy(update=reads)
         (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
         save_ranker(new / RANKER)
         (new / RANKER / CARD).write_text(card, encoding="utf-8")

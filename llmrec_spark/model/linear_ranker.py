@@ -30,16 +30,30 @@ class LinearRanker(NamedTuple):
         """features (..., P) -> (...)."""
         return np.asarray(self.standardised(features) @ self.weights)
 
-    def terms(self, features: np.ndarray) -> np.ndarray:
-        """The parts of the score by feature, (..., P)."""
-        return np.asarray(self.standardised(features) * self.weights)
+    def slopes(self, features: np.ndarray) -> np.ndarray:
+        """(..., P) numbers that, times the features, add up to the score less what is the same for all rows.
+
+        A clipped feature has a smaller one.
+        """
+        held = self.standardised(features) * self.spread + self.mean
+        share = np.divide(held, features, out=np.ones_like(held), where=features != 0.0)
+        return np.asarray(self.weights / self.spread * share)
 
 
 @torch.enable_grad()  # type: ignore[untyped-decorator]
 def fit_linear_ranker(
-    features: Tensor, clicked: Tensor, present: Tensor, *, penalty: float = PENALTY, steps: int = STEPS
+    features: Tensor,
+    clicked: Tensor,
+    present: Tensor,
+    *,
+    offset: Tensor | float = 0.0,
+    penalty: float = PENALTY,
+    steps: int = STEPS,
 ) -> LinearRanker:
-    """By L-BFGS on the list loss: features (L, C, P), clicked and present (L, C) bool."""
+    """By L-BFGS on the list loss: features (L, C, P), clicked and present (L, C) bool.
+
+    offset (L, C) is added to the score while it learns: what moves clicks there and is no matter of the ad.
+    """
     width = features.shape[2]
     rows = features[present].double()
     if not len(rows):
@@ -52,7 +66,7 @@ def fit_linear_ranker(
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = list_loss(standard @ weights, clicked, present) + 0.5 * penalty * (weights**2).sum()
+        loss = list_loss(standard @ weights + offset, clicked, present) + 0.5 * penalty * (weights**2).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -17,7 +17,7 @@ from llmrec_spark.model.taste_scoring import Tastes, TrainedAds, trained_ads
 
 FIGURES = ("score", "log_odds", "match", "rate", "lift")
 TRAINED = ("p_click", "p_conversion", "expected_value")
-EFFECT, LEVEL = "effect", "level"  # the ad's own pull; how readily the user clicks what stands first
+ALWAYS = ("effect", "level")  # reasons of every row: the ad's own pull, how readily the user clicks what is first
 
 
 class ListMaker:
@@ -85,17 +85,15 @@ class ListMaker:
         reasons: list[list[Reason]] = []
         for place, rows in lists.groupby(user, sort=True):
             items, of_user = self.items.get_indexer(rows["ad_id"]), tastes.of(int(place))
-            terms = trained.terms(tastes, int(place), items)  # (T, F, K)
+            terms = trained.terms(tastes, int(place), items)
             log_odds = rows["log_odds"].to_numpy(dtype=np.float64)
-            found = trained.probabilities(log_odds, items, terms.sum(axis=(0, 1)))
+            found = trained.probabilities(log_odds, items, terms.taste)
             value = found.value(self.pricing, self.price[items])
             lists.loc[rows.index, list(TRAINED)] = np.column_stack([*found, value])
-            features = {
-                EFFECT: trained.effects[0][items],
-                LEVEL: np.full(len(items), tastes.level[int(place)] + trained.first_position),
-            }
             names = trained.features.names
-            reasons += list_reasons(terms, ad_ids[of_user], types[of_user], names, log_odds, 1.0, features)
+            reasons += list_reasons(
+                terms.behaviours, ad_ids[of_user], types[of_user], names, log_odds, 1.0, terms.features, ALWAYS
+            )
         return reasons
 
     def _reasons(

@@ -1,4 +1,4 @@
-"""What a ranker reads of a user and an ad: how the ad compares with what was clicked and skipped, kernel by kernel.
+"""What a reranker reads of a user and an ad: how the ad compares with what was clicked and skipped, kernel by kernel.
 
 With residual r = y - p and n impressions of the history, of each kernel K:
 
@@ -6,8 +6,9 @@ With residual r = y - p and n impressions of the history, of each kernel K:
     nearest   mean of r weighted by softmax(K / .1)
     clicked   mean and maximum of K over clicks;   skipped   the same over skips
 
-of each column (year, price, ...): mean of r z, alone and times the ad's z. Of the item effect: itself, less the mean of
-the list, and its rank in the list; of the taste GP: the taste. A user without history has 0 in all but the effect's.
+of each column (year, price, ...): mean of r z, alone and times the ad's z. Beside them the effect of the ad, the
+taste and the user's level. A user without history has 0 in all but effect and level. No feature knows the other ads of
+a list, so one of 24 shown ads and one of 200 matched ads mean the same.
 """
 
 from __future__ import annotations
@@ -19,55 +20,72 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llmrec_spark.model.taste_gp import Level, PaddedHistories, PaddedLists, fitted_levels
+from llmrec_spark.model.pair_kernels import SLOPE
+from llmrec_spark.model.taste_gp import Level, PaddedHistories, PaddedLists, fitted_levels, residuals
 
 NEAREST = 0.1  # temperature
 DAMPING = 10.0  # impressions
 PARTS = ("pull of", "nearest in", "clicked mean of", "clicked best of", "skipped mean of", "skipped best of")
+EFFECT, TASTE, LEVEL = SINGLE = ("effect", "taste", "level")
 
 
-class PairFeatures(NamedTuple):
-    """P features of the C ads of B lists; padded places hold any numbers."""
+class Pairs(NamedTuple):
+    """The C ads of B users; padded places give any numbers."""
 
-    names: tuple[str, ...]
-    values: Tensor  # (B, C, P) float32
+    item: Tensor  # (B, T) of the history, -1 pads
+    clicked: Tensor  # (B, T) bool
+    residual: Tensor  # (B, T), 0 where padded
+    level: Tensor  # (B,)
+    effect: Tensor  # (B, C)
+    taste: Tensor  # (B, C)
+    stack: Tensor  # (B, T, C, F) kernels of compared_kernels
+    known: Tensor  # (B, T, M) columns in standard deviations, 0 if unknown
+    own: Tensor  # (B, C, M) likewise
 
 
-def pair_features(
-    histories: PaddedHistories,
-    lists: PaddedLists,
-    stack: Tensor,
-    taste: Tensor,
-    columns: Tensor,
-    level: Level,
-    *,
-    kernels: Sequence[str],
-    named: Sequence[str],
-) -> PairFeatures:
-    """stack (B, T, C, F) of `kernels`, taste (B, C), columns (I, M) standardised values of every item, 0 if unknown."""
-    present = histories.item >= 0  # (B, T)
-    base = fitted_levels(histories, level)
-    residual = (histories.clicked - torch.sigmoid(base[:, None] + histories.offset)) * present
-    count = present.sum(dim=1)
-    parts = kernel_parts(stack, residual, histories.clicked > 0.5, present)
-    known = columns[histories.item.clamp(min=0)]  # (B, T, M)
-    slope = torch.einsum("bt,btm->bm", residual, known) / (count[:, None] + DAMPING)  # (B, M)
-    own = columns[lists.item.clamp(min=0)]  # (B, C, M)
-    wide = slope[:, None, :].expand_as(own)
-    shown = lists.item >= 0
-    mean = (lists.offset * shown).sum(dim=1, keepdim=True) / shown.sum(dim=1, keepdim=True).clamp(min=1)
-    better = (lists.offset[:, None, :] > lists.offset[:, :, None]) & shown[:, None, :]  # (B, C, C)
-    rank = better.sum(dim=2) / shown.sum(dim=1, keepdim=True).clamp(min=1)
-    levels = base[:, None].expand_as(taste)
-    single = torch.stack([lists.offset, lists.offset - mean, rank, taste, levels], dim=2)
-    names = (
-        *("effect", "effect in list", "effect rank", "taste", "level"),
-        *(f"{part} {kernel}" for part in PARTS for kernel in kernels),
-        *(f"user slope of {name}" for name in named),
-        *(f"slope of {name} times it" for name in named),
-        *named,
+def padded_pairs(
+    histories: PaddedHistories, lists: PaddedLists, taste: Tensor, stack: Tensor, columns: Tensor, level: Level
+) -> Pairs:
+    """Of lists whose offset is the effect: taste (B, C), stack (B, T, C, F), columns (I, M) of every item."""
+    levels = fitted_levels(histories, level)
+    return Pairs(
+        histories.item,
+        histories.clicked > 0.5,
+        residuals(histories, levels),
+        levels,
+        lists.offset,
+        taste,
+        stack,
+        columns[histories.item.clamp(min=0)],
+        columns[lists.item.clamp(min=0)],
     )
-    return PairFeatures(names, torch.cat([single, parts, wide, wide * own, own], dim=2))
+
+
+def compared_kernels(names: Sequence[str]) -> list[int]:
+    """The places of the kernels that features are made of: all but the slopes, which columns are read for."""
+    return [place for place, name in enumerate(names) if not name.startswith(SLOPE)]
+
+
+def feature_names(kernels: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """Of the P features, in order."""
+    return (
+        *SINGLE,
+        *(f"{part} {kernel}" for part in PARTS for kernel in kernels),
+        *(f"user slope of {name}" for name in columns),
+        *(f"slope of {name} times it" for name in columns),
+        *columns,
+    )
+
+
+def pair_features(pairs: Pairs) -> Tensor:
+    """(B, C, P) in the order of feature_names."""
+    present = pairs.item >= 0
+    count = present.sum(dim=1)
+    parts = kernel_parts(pairs.stack, pairs.residual, pairs.clicked, present)
+    slope = torch.einsum("bt,btm->bm", pairs.residual, pairs.known) / (count[:, None] + DAMPING)  # (B, M)
+    wide = slope[:, None, :].expand_as(pairs.own)
+    single = torch.stack([pairs.effect, pairs.taste, pairs.level[:, None].expand_as(pairs.taste)], dim=2)
+    return torch.cat([single, parts, wide, wide * pairs.own, pairs.own], dim=2)
 
 
 def kernel_parts(stack: Tensor, residual: Tensor, clicked: Tensor, present: Tensor) -> Tensor:
@@ -85,3 +103,23 @@ def kernel_parts(stack: Tensor, residual: Tensor, clicked: Tensor, present: Tens
         best = stack.masked_fill(~chosen[:, :, None, None], -inf).amax(dim=1)
         found += [mean, torch.where(number > 0, best, 0.0)]
     return torch.cat(found, dim=2)
+
+
+def behaviour_parts(stack: Tensor, residual: Tensor, clicked: Tensor) -> Tensor:
+    """kernel_parts of one user taken apart, (T, C, 6, F): they add up over the T impressions.
+
+    stack (T, C, F), the others (T,). A maximum is due to the first impression that has it.
+    """
+    if not len(stack):
+        return stack.new_zeros(0, stack.shape[1], len(PARTS), stack.shape[2])
+    share = (stack / NEAREST).softmax(dim=0)
+    weighed = residual[:, None, None]
+    found = [stack * weighed / (len(stack) + DAMPING) ** 0.5, share * weighed]
+    for chosen in (clicked, ~clicked):
+        found.append(stack * chosen[:, None, None] / chosen.sum().clamp(min=1))
+        best = torch.zeros_like(stack)
+        if chosen.any():
+            highest, place = stack.masked_fill(~chosen[:, None, None], -inf).max(dim=0, keepdim=True)
+            best.scatter_(0, place, highest)
+        found.append(best)
+    return torch.stack(found, dim=2)

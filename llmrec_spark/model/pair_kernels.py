@@ -26,6 +26,7 @@ from llmrec_spark.model.keywords import tfidf_vectors
 WIDTH = 0.5  # of `near`, in standard deviations
 FARTHEST = 3.0  # a slope's column is clipped there, in standard deviations
 ROWS_AT_ONCE = 256
+SLOPE = "slope of "  # begins the name of such a kernel
 
 
 class ItemFeatures(NamedTuple):
@@ -39,8 +40,14 @@ class ItemFeatures(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The kernels, in the order of the stack."""
-        slopes = [f"slope of {name}" for name in self.slopes]
+        slopes = [f"{SLOPE}{name}" for name in self.slopes]
         return [*self.dense, *self.sparse, *(f"near in {name}" for name in self.near), *slopes, "same"]
+
+    @property
+    def slope_table(self) -> np.ndarray:
+        """(I, M) the slopes side by side."""
+        items = len(next(iter(self.dense.values())))
+        return np.stack([*self.slopes.values(), np.zeros(items, dtype=np.float32)], axis=1)[:, :-1]
 
 
 def item_features(

@@ -9,7 +9,7 @@ import numpy as np
 
 KEYWORDS = "keywords"  # the name of the keyword part, beside the text fields
 OTHER = "other"  # what the stored reasons leave
-STORED = 5
+STORED, STORED_FEATURES = 5, 3
 
 
 class Reason(NamedTuple):
@@ -29,16 +29,15 @@ def list_reasons(
     log_odds: np.ndarray,
     scale: float,
     features: Mapping[str, np.ndarray] | None = None,
+    always: Sequence[str] = (),
 ) -> list[list[Reason]]:
-    """The reasons of K ads of one user: the five largest of behaviours by size, the features, then `other`.
+    """The reasons of K ads of one user: the five largest of behaviours by size, features, then `other`.
 
     They add up to log_odds. terms (T, P, K), times scale, are what each behaviour adds, part by part; ad_ids and
-    event_types (T,) say what each behaviour was. Terms are summed by (ad, event type, part). features (K,) by name.
+    event_types (T,) say what each behaviour was. Terms are summed by (ad, event type, part). Of features (K,) by name
+    the three largest by size are kept, then those of `always`.
     """
-    known = [
-        [Reason(None, None, name, float(values[ad])) for name, values in (features or {}).items()]
-        for ad in range(len(log_odds))
-    ]
+    known = [_kept_features(features or {}, always, ad) for ad in range(len(log_odds))]
     if not len(terms) or not scale:
         return [_with_other([], rest, total) for rest, total in zip(known, log_odds, strict=True)]
     pairs = sorted(zip(ad_ids, event_types, strict=True), key=lambda pair: (pair[0] or "", pair[1]))
@@ -58,6 +57,13 @@ def list_reasons(
                 stored.append(Reason(ad_id, event_type, part, float(flat[place, ad])))
         reasons.append(_with_other(stored, known[ad], total))
     return reasons
+
+
+def _kept_features(features: Mapping[str, np.ndarray], always: Sequence[str], ad: int) -> list[Reason]:
+    values = {name: float(one[ad]) for name, one in features.items()}
+    others = [name for name, value in values.items() if name not in always and value]
+    others.sort(key=lambda name: (-abs(values[name]), name))
+    return [Reason(None, None, name, values[name]) for name in [*others[:STORED_FEATURES], *always]]
 
 
 def _with_other(stored: list[Reason], features: list[Reason], total: float) -> list[Reason]:

@@ -93,6 +93,11 @@ def fitted_levels(histories: PaddedHistories, level: Level) -> Tensor:
     return values
 
 
+def residuals(histories: PaddedHistories, levels: Tensor) -> Tensor:
+    """(B, T) clicks less what level (B,) and offset make expected of each impression; 0 where padded."""
+    return (histories.clicked - torch.sigmoid(levels[:, None] + histories.offset)) * (histories.item >= 0)
+
+
 def behaviour_weights(histories: PaddedHistories, table: Tensor, level: Level, *, steps: int = 1) -> Tensor:
     """alpha (B, T), 0 where padded, from K_HH `table` (B, T, T)."""
     present = histories.item >= 0

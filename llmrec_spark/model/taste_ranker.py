@@ -1,12 +1,13 @@
 """The ranker that training adds to a model: an effect of each ad, a taste of each user, calibrated probabilities.
 
-    log_odds(u, a) = level_u + c_1 + b_a + taste_u(a)                  at the first position
+    log_odds(u, a) = level_u + c_1 + b_a + taste_u(a)                  at the first position; or, of the best ads by it,
+                     level_u + c_1 + what a reranker makes of both and of their features
     p_click        = sigmoid(slope log_odds + intercept), + of_position (c - c_1) at another position
     p_conversion   = sigmoid(w . (1, b'_a, taste_u(a)))                given a click
 
 b from counts and text (count_effects), taste from a Gaussian process over the user's clicks and skips (taste_gp), the
 probabilities by logistic regression on held-back examples (Platt, "Probabilistic outputs for support vector machines",
-1999). In a model's folder it is `ranker/`: ranker.json and ranker.safetensors, numbers alone.
+1999). In a model's folder it is `ranker/`: ranker.json, ranker.safetensors and a reranker's files, numbers alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from llmrec_spark.model.count_effects import EffectModel
 from llmrec_spark.model.item_effect import sigmoid
 from llmrec_spark.model.pair_kernels import ItemFeatures
 from llmrec_spark.model.prior_features import PriorFeatures
+from llmrec_spark.model.reranker import Reranker, open_reranker
 from llmrec_spark.model.ridge_prior import RidgePrior
 from llmrec_spark.model.taste_gp import Level
 
@@ -41,6 +43,7 @@ class TasteRanker:
     level: Level
     p_click: tuple[float, float, float]  # slope, intercept, of_position
     p_conversion: tuple[float, float, float]  # intercept, of b', of taste
+    rerank: Reranker | None = None  # of the best ads by b + taste
 
     def weights(self, features: ItemFeatures) -> np.ndarray:
         """(F,) exp(theta) in the order of the features' kernels."""
@@ -67,7 +70,7 @@ class TasteRanker:
         return sigmoid(intercept + of_effect * effect + of_taste * taste)
 
     def save(self, folder: Path) -> None:
-        """Writes both files into a new folder."""
+        """Writes its files into a new folder."""
         folder.mkdir(parents=True)
         numbers = {
             "fields": self.reader.fields,
@@ -87,6 +90,8 @@ class TasteRanker:
             arrays |= {f"{name}.mean": prior.mean, f"{name}.weights": prior.weights}
         save_file({name: np.ascontiguousarray(one) for name, one in arrays.items()}, folder / "ranker.safetensors")
         (folder / "ranker.safetensors").chmod(0o644)  # safetensors lets only the owner read
+        if self.rerank is not None:
+            self.rerank.save(folder)
 
 
 def by_position(positions: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -125,5 +130,6 @@ def open_taste_ranker(folder: str) -> TasteRanker:
         level=Level(**numbers["level"]),
         p_click=tuple(numbers["p_click"]),
         p_conversion=tuple(numbers["p_conversion"]),
+        rerank=open_reranker(Path(folder)),
         **effects,
     )

@@ -5,6 +5,7 @@ What it reads of a run beside the catalogue is what `catalogue.save_figures` wro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,14 @@ from torch import Tensor
 from llmrec_spark.model.behaviour_encoder import flatten
 from llmrec_spark.model.catalogue import COLUMNS, COUNTS, open_catalogue
 from llmrec_spark.model.checkpoint import RANKER
+from llmrec_spark.model.pair_features import EFFECT, LEVEL, Pairs, compared_kernels, pair_features
 from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
 from llmrec_spark.model.taste_gp import (
     PaddedHistories,
     behaviour_weights,
     fitted_levels,
     padded,
+    residuals,
     taste_block,
     taste_terms,
 )
@@ -39,10 +42,20 @@ class Tastes(NamedTuple):
     offsets: np.ndarray  # (U + 1,)
     level: np.ndarray  # (U,) float64, log-odds
     kept: np.ndarray  # (n,) the place of each in the flattened input
+    residual: np.ndarray  # (n,) float64
+    clicked: np.ndarray  # (n,) bool
 
     def of(self, user: int) -> slice:
         """The rows of one user."""
         return slice(int(self.offsets[user]), int(self.offsets[user + 1]))
+
+
+class Terms(NamedTuple):
+    """log_odds of one user for K ads, taken apart; what is missing is the same for all users of a reranker."""
+
+    behaviours: np.ndarray  # (T, F, K) by impression and kernel
+    taste: np.ndarray  # (K,) of the Gaussian process alone
+    features: Mapping[str, np.ndarray]  # (K,) by name
 
 
 class Probabilities(NamedTuple):
@@ -75,6 +88,11 @@ class TrainedAds:
         return self.ranker.reader.features(self.catalogue, np.asarray(self.columns))
 
     @cached_property
+    def slopes(self) -> np.ndarray:
+        """(I, M) of every item."""
+        return self.features.slope_table
+
+    @cached_property
     def weights(self) -> np.ndarray:
         """(F,) of the kernels."""
         return self.ranker.weights(self.features)
@@ -103,7 +121,7 @@ class TrainedAds:
         return table
 
     def tastes(self, batch: pd.DataFrame) -> pd.DataFrame:
-        """user_id, level, weights (alpha of each impression; 0 where its ad is unknown) of users with a history.
+        """user_id, level, weights, residuals (of each impression; 0 where its ad is unknown) of users with a history.
 
         batch  user_id, shown_ads, clicked, positions: lists of one length
 
@@ -128,26 +146,24 @@ class TrainedAds:
         histories = PaddedHistories(*(torch.gather(one, 1, order) for one in histories))
         alpha = behaviour_weights(histories, self.kernels(histories.item), self.ranker.level)
         level = fitted_levels(histories, self.ranker.level)
-        back = torch.zeros_like(alpha).scatter(1, order, alpha).numpy()
-        return pd.DataFrame(
-            {
-                "user_id": batch["user_id"].to_numpy(),
-                "level": level.numpy(),
-                "weights": [row[:length] for row, length in zip(back, lengths, strict=True)],
-            }
-        )
+        found = {"user_id": batch["user_id"].to_numpy(), "level": level.numpy()}
+        for name, one in (("weights", alpha), ("residuals", residuals(histories, level))):
+            back = torch.zeros_like(one).scatter(1, order, one).numpy()
+            found[name] = [row[:length] for row, length in zip(back, lengths, strict=True)]
+        return pd.DataFrame(found)
 
     def read(self, batch: pd.DataFrame) -> Tastes:
-        """The tastes of requests: columns level, shown_ads, weights, NULL for a user without a history."""
+        """The tastes of requests: level, shown_ads, clicked, weights, residuals; NULL for a user without a history."""
         ads, lengths = flatten(batch["shown_ads"])
-        alpha = flatten(batch["weights"])[0].astype(np.float64)
+        alpha, residual = (flatten(batch[name])[0].astype(np.float64) for name in ("weights", "residuals"))
+        clicked = flatten(batch["clicked"])[0].astype(bool)
         item = self._known(ads)
         kept = np.flatnonzero((item >= 0) & (alpha != 0.0))
         user = np.repeat(np.arange(len(batch)), lengths)[kept]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(batch)))])
         level = batch["level"].to_numpy(dtype=np.float64)
         level = np.where(np.isnan(level), self.ranker.level.mean, level)
-        return Tastes(item[kept], alpha[kept], offsets.astype(np.int64), level, kept)
+        return Tastes(item[kept], alpha[kept], offsets.astype(np.int64), level, kept, residual[kept], clicked[kept])
 
     def _known(self, ad_ids: np.ndarray) -> np.ndarray:
         """Items of ads, -1 where one is not in the catalogue or has no text."""
@@ -165,6 +181,34 @@ class TrainedAds:
         stack = pair_kernels(self.features, tastes.item[own], items)
         return np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
 
+    def reranked(self, tastes: Tastes, user: int, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a reranker reads of one user and the items (K,), (K, P), and the taste, (K,)."""
+        own = tastes.of(user)
+        stack = pair_kernels(self.features, tastes.item[own], items)
+        taste = np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
+        return self.pair_features(tastes, user, items, stack, taste), taste
+
+    def pair_features(
+        self, tastes: Tastes, user: int, items: np.ndarray, stack: np.ndarray, taste: np.ndarray
+    ) -> np.ndarray:
+        """(K, P) of one user and the items (K,): stack (F, T, K) of every kernel, taste (K,)."""
+        own = tastes.of(user)
+        compared = np.ascontiguousarray(stack[compared_kernels(self.features.names)].transpose(1, 2, 0))
+        found = pair_features(
+            Pairs(
+                torch.as_tensor(tastes.item[own])[None],
+                torch.as_tensor(tastes.clicked[own])[None],
+                torch.as_tensor(tastes.residual[own])[None].float(),
+                torch.as_tensor(tastes.level[[user]]).float(),
+                torch.as_tensor(self.effects[0][items])[None].float(),
+                torch.as_tensor(taste)[None].float(),
+                torch.as_tensor(compared)[None],
+                torch.as_tensor(self.slopes[tastes.item[own]])[None],
+                torch.as_tensor(self.slopes[items])[None],
+            )
+        )
+        return np.asarray(found[0].numpy())
+
     def log_odds(self, level: np.ndarray, items: np.ndarray, taste: np.ndarray) -> np.ndarray:
         """At the first position: level (U,), items (K,), taste (U, K) -> (U, K)."""
         return np.asarray(level[:, None] + self.first_position + self.effects[0][items] + taste)
@@ -173,12 +217,22 @@ class TrainedAds:
         """p_click of log_odds (..., K), and p_conversion given a click for items (K,) and taste (..., K)."""
         return Probabilities(self.ranker.clicks(log_odds), self.ranker.conversions(self.effects[1][items], taste))
 
-    def terms(self, tastes: Tastes, user: int, items: np.ndarray) -> np.ndarray:
-        """taste of one user for the items taken apart, (T, F, K): they add up over behaviours and kernels."""
+    def terms(self, tastes: Tastes, user: int, items: np.ndarray) -> Terms:
+        """log_odds of one user for the items (K,) taken apart."""
         own = tastes.of(user)
-        return taste_terms(
-            tastes.alpha[own], pair_kernels(self.features, tastes.item[own], items), np.log(self.weights)
-        )
+        stack = pair_kernels(self.features, tastes.item[own], items)  # (F, T, K)
+        of_taste = taste_terms(tastes.alpha[own], stack, np.log(self.weights))
+        taste = of_taste.sum(axis=(0, 1))
+        level = np.full(len(items), tastes.level[user] + self.first_position)
+        effect = self.effects[0][items]
+        if self.ranker.rerank is None:
+            return Terms(of_taste, taste, {EFFECT: effect, LEVEL: level})
+        compared = compared_kernels(self.features.names)
+        values = self.pair_features(tastes, user, items, stack, taste)
+        found = self.ranker.rerank.terms(effect, values, stack[compared], tastes.residual[own], tastes.clicked[own])
+        behaviours = of_taste * found.taste
+        behaviours[:, compared] += found.behaviours
+        return Terms(behaviours, taste, {**found.features, LEVEL: level + found.features.get(LEVEL, 0.0)})
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,8 @@
-"""LambdaMART on the features of a user and an ad; kept as LightGBM's own text, its parts by feature are TreeSHAP's.
-
-Needs lightgbm, which is an extra of the package: nothing else of the model does.
-"""
+"""LambdaMART on the features of a user and an ad; kept as LightGBM's own text, its parts by feature are TreeSHAP's."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +31,7 @@ class TreeRanker(NamedTuple):
         """features (n, P) -> (n,)."""
         if not self.text:
             return np.zeros(len(features))
-        return np.asarray(self.booster().predict(features, num_threads=threads))
+        return np.asarray(booster(self.text).predict(features, num_threads=threads))
 
     def terms(self, features: np.ndarray, *, threads: int = 1) -> np.ndarray:
         """TreeSHAP (Lundberg et al., Nature Machine Intelligence 2, 2020): (n, P + 1), the last one is what all share.
@@ -42,13 +40,15 @@ class TreeRanker(NamedTuple):
         """
         if not self.text:
             return np.zeros((len(features), features.shape[1] + 1))
-        return np.asarray(self.booster().predict(features, pred_contrib=True, num_threads=threads))
+        return np.asarray(booster(self.text).predict(features, pred_contrib=True, num_threads=threads))
 
-    def booster(self) -> Any:
-        """LightGBM's own object."""
-        import lightgbm
 
-        return lightgbm.Booster(model_str=self.text)
+@lru_cache(maxsize=2)
+def booster(text: str) -> Any:
+    """LightGBM's own object."""
+    import lightgbm
+
+    return lightgbm.Booster(model_str=text)
 
 
 def fit_tree_ranker(
@@ -58,16 +58,22 @@ def fit_tree_ranker(
     *,
     names: tuple[str, ...],
     seed: int,
+    offset: np.ndarray | None = None,
     trees: int = TREES,
     threads: int = 1,
 ) -> TreeRanker:
-    """features (n, P) and clicked (n,) of lists that stand one after the other, sizes (L,) of sum n."""
+    """features (n, P) and clicked (n,) of lists that stand one after the other, sizes (L,) of sum n.
+
+    offset (n,) as fit_linear_ranker has it.
+    """
     if not len(features):
         return TreeRanker("")
     import lightgbm
 
     columns = [f"f{place}" for place in range(len(names))]  # LightGBM allows no spaces
-    data = lightgbm.Dataset(features, clicked.astype(int), group=sizes, feature_name=columns, free_raw_data=False)
+    data = lightgbm.Dataset(
+        features, clicked.astype(int), group=sizes, init_score=offset, feature_name=columns, free_raw_data=False
+    )
     settings = SETTINGS | {"seed": seed, "num_threads": threads}
     return TreeRanker(lightgbm.train(settings, data, num_boost_round=trees).model_to_string())
 

@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
-from llmrec_spark.matches import match_requests, matches
+from llmrec_spark.matches import match_requests, matches, with_tastes
 from llmrec_spark.model.ad_reader import Names
 from llmrec_spark.model.catalogue import open_catalogue, save_figures
 from llmrec_spark.model.taste_scoring import TrainedAds
@@ -27,6 +27,16 @@ PER_CONVERSION = ValueConfig(pricing="per_conversion")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The catalogue of a run with a ranker that learned from 60 lists of people who click one kind."""
+    return run_folder(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def reranking(tmp_path_factory):
+    """The same with a reranker."""
+    return run_folder(tmp_path_factory, rerank=("linear", "trees"))
+
+
+def run_folder(tmp_path_factory, **more):
     world = simple_world({ad: {"title": unit(1 if n % 2 else -1, 0.1 * n)} for n, ad in enumerate(ADS)})
     folder = tmp_path_factory.mktemp("trained")
     catalogue = world.catalogue()
@@ -46,7 +56,7 @@ def folder(tmp_path_factory):
         *(np.concatenate(part) for part in zip(*before, strict=True)), np.ones(360), np.arange(61) * 6
     )
     totals = Totals(shown, clicks, clicks, np.bincount(item, converted, len(ADS)))
-    settings = RankerConfig(text_rank=4, kernel_lists=600)
+    settings = RankerConfig(text_rank=4, kernel_lists=600, **more)
     trained = train_taste_ranker(
         catalogue, world.fields, np.empty((len(ADS), 0)), Names(), known, history, totals, settings
     )
@@ -60,6 +70,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def liked(spark, folder):
+    return tastes_of_users(spark, folder)
+
+
+def tastes_of_users(spark, folder):
     """The tastes of the users, as `sequences` would have their histories."""
     of_users = {
         "likes_even": (ADS[:6:2], ADS[1:6:2]),
@@ -82,7 +96,7 @@ def figures():
     return pd.DataFrame({"ad_id": ADS, "rate": 0.3, "background": 0.1, "sigma": 0.2, "price": price})
 
 
-def scored(spark, folder, liked, *, given=None, ranking=RANKING, value=PER_CONVERSION):
+def scored(spark, folder, liked, *, given=None, ranking=RANKING, value=PER_CONVERSION, reranked=None):
     """user_id, ad_id -> the row of `matches`."""
     users = spark.createDataFrame([(user,) for user in USERS], "user_id string")
     nobody = spark.createDataFrame(
@@ -102,6 +116,7 @@ def scored(spark, folder, liked, *, given=None, ranking=RANKING, value=PER_CONVE
         direct=given is not None,
         keep=None if given is not None else 20,
         tasks=2,
+        reranked=reranked,
     )
 
 
@@ -178,6 +193,28 @@ def test_lists_are_ordered_by_what_an_impression_is_worth_where_conf_says_so(spa
         values = [row.expected_value for row in found if row.user_id == user]
         assert len(values) == 4
         assert values == sorted(values, reverse=True)
+
+
+def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
+    liked, ads = tastes_of_users(spark, reranking), TrainedAds(str(reranking[0]))
+    first, found = (by_pair(scored(spark, reranking, liked, reranked=given)) for given in (None, liked))
+    assert set(found) == set(first)
+    kept = ("match", "background", "rate", "lift")
+    assert all([row[name] for name in kept] == [first[pair][name] for name in kept] for pair, row in found.items())
+    tastes = ads.read(with_tastes(spark.createDataFrame([("likes_odd",)], "user_id string"), liked).toPandas())
+    features, taste = ads.reranked(tastes, 0, ads.catalogue.live)
+    reranker = ads.ranker.rerank
+    score = reranker.together(reranker.scores(ads.effects[0][ads.catalogue.live] + taste, features))
+    expected = tastes.level[0] + ads.first_position + score
+    assert [found["likes_odd", ad].log_odds for ad in ADS] == pytest.approx(expected.tolist(), abs=1e-6)
+    pairs = [(user, ad) for user in USERS for ad in ADS[3:6]]
+    given = by_pair(scored(spark, reranking, liked, given=pairs, reranked=liked))
+    assert [given[pair].score for pair in pairs] == pytest.approx([found[pair].score for pair in pairs], abs=1e-5)
+    for row in lists(spark, reranking, liked, reranked=liked):
+        assert row.log_odds == found[row.user_id, row.ad_id].log_odds
+        assert sum(one.contribution for one in row.reasons) == pytest.approx(row.log_odds, abs=1e-6)
+        assert [one.field for one in row.reasons][-3:] == ["effect", "level", "other"]
+        assert row.p_click == pytest.approx(float(ads.ranker.clicks(np.array(row.log_odds))))
 
 
 def test_without_a_ranker_nothing_is_trained(tmp_path, folder):

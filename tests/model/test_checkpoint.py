@@ -225,19 +225,22 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
         (folder / "ranker.json").write_text("{}", encoding="utf-8")
 
     digest = write_trained_model(
-        tmp_path / "new", model_folder, save, columns=("year",), groups=("category",), card="# A card\n"
+        tmp_path / "new", model_folder, save, columns=("year",), groups=("category",), reranks=True, card="# A card\n"
     )
     base, trained = open_model(model_folder), open_model(tmp_path / "new")
     assert base.ranker is None
     assert trained.ranker == tmp_path / "new" / "ranker"
     assert trained.config.ranker_columns == ("year",)
+    assert trained.config.ranker_reranks
     assert trained.config.encoder_digest == base.config.encoder_digest
     assert (trained.digest, verify_model(tmp_path / "new")) == (digest, digest)
     assert digest != base.digest
-    again = write_trained_model(tmp_path / "again", tmp_path / "new", save, columns=(), groups=(), card="# Another\n")
+    again = write_trained_model(
+        tmp_path / "again", tmp_path / "new", save, columns=(), groups=(), reranks=False, card="# Two\n"
+    )
     assert again not in (digest, base.digest)
     (tmp_path / "new" / "ranker" / "MODEL_CARD.md").write_text("changed", encoding="utf-8")
     with pytest.raises(ModelError, match=r"ranker/MODEL_CARD.md: SHA-256"):
         verify_model(tmp_path / "new")
     with pytest.raises(ModelError, match="exists already"):
-        write_trained_model(tmp_path / "new", model_folder, save, columns=(), groups=(), card="")
+        write_trained_model(tmp_path / "new", model_folder, save, columns=(), groups=(), reranks=False, card="")

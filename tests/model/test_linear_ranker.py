@@ -28,13 +28,23 @@ def test_the_weights_are_where_the_penalised_loss_is_least():
             assert loss(found.weights + step * np.eye(3)[feature]) > least
 
 
-def test_terms_add_up_and_outliers_are_clipped():
+def test_slopes_add_up_but_for_a_constant_also_where_outliers_are_clipped():
     features, clicked, present = random_lists(1)
     found = fit_linear_ranker(features, clicked, present)
-    values = features.numpy().copy()
-    np.testing.assert_allclose(found.terms(values).sum(axis=2), found.score(values), rtol=1e-6)
-    values[..., 0] = 1e9
-    np.testing.assert_allclose(found.standardised(values)[..., 0], 5.0)
+    values = features.double().numpy()
+    values[:5, :, 0] = 1e9
+    np.testing.assert_allclose(found.standardised(values)[:5, :, 0], 5.0)
+    rest = found.score(values) - (found.slopes(values) * values).sum(axis=2)
+    np.testing.assert_allclose(rest, -(found.weights * found.mean / found.spread).sum(), rtol=1e-6)
+
+
+def test_what_the_offset_explains_is_not_learned_again():
+    features, _, present = random_lists(3, lists=400)
+    offset = 3.0 * features[..., 2]
+    clicked = torch.rand(offset.shape, generator=torch.Generator().manual_seed(0)) < torch.sigmoid(offset - 6.0)
+    with_it = fit_linear_ranker(features, clicked, present, offset=offset, penalty=0.0001).weights[2]
+    without = fit_linear_ranker(features, clicked, present, penalty=0.0001).weights[2]
+    assert abs(with_it) < 0.2 * abs(without)
 
 
 def test_a_constant_feature_has_no_weight_and_nothing_to_learn_from_gives_zeros():

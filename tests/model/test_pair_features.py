@@ -2,11 +2,20 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_spark.model.pair_features import pair_features
-from llmrec_spark.model.taste_gp import Level, PaddedHistories, PaddedLists, fitted_levels
+from llmrec_spark.model.pair_features import (
+    PARTS,
+    behaviour_parts,
+    compared_kernels,
+    feature_names,
+    kernel_parts,
+    padded_pairs,
+    pair_features,
+)
+from llmrec_spark.model.taste_gp import Level, PaddedHistories, PaddedLists, fitted_levels, residuals
 
 LEVEL = Level(-1.0)
 ITEMS, KERNELS = 7, ("alike", "near")
+NAMES = feature_names(KERNELS, ("year", "price"))
 
 
 def given(seed, lengths=(0, 2, 5)):
@@ -34,9 +43,13 @@ def given(seed, lengths=(0, 2, 5)):
 
 def found_by_name(seed):
     inputs = given(seed)
-    found = pair_features(*inputs, LEVEL, kernels=KERNELS, named=("year", "price"))
-    assert found.values.shape[2] == len(found.names)
-    return inputs, {name: found.values[..., place].numpy() for place, name in enumerate(found.names)}
+    found = features_of(*inputs)
+    assert found.shape[2] == len(NAMES)
+    return inputs, {name: found[..., place].numpy() for place, name in enumerate(NAMES)}
+
+
+def features_of(histories, lists, stack, taste, columns):
+    return pair_features(padded_pairs(histories, lists, taste, stack, columns, LEVEL))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -66,27 +79,37 @@ def test_features_are_those_of_the_docstring(seed):
             assert found["user slope of price"][user, ad] == pytest.approx(slope[1], abs=1e-5)
             assert found["slope of price times it"][user, ad] == pytest.approx(slope[1] * own[1], abs=1e-5)
             assert found["year"][user, ad] == own[0]
-            b = lists.offset[user].numpy()
-            assert found["effect in list"][user, ad] == pytest.approx(b[ad] - b.mean(), abs=1e-5)
-            assert found["effect rank"][user, ad] == pytest.approx((b > b[ad]).mean())
+            assert found["effect"][user, ad] == lists.offset[user, ad]
             assert found["taste"][user, ad] == taste[user, ad]
+            assert found["level"][user, ad] == pytest.approx(levels[user], abs=1e-6)
 
 
 def test_a_user_without_history_is_told_of_the_items_alone():
     (histories, lists, stack, taste, columns), _ = found_by_name(0)
     empty = PaddedHistories(histories.item[:, :0], histories.clicked[:, :0], histories.offset[:, :0])
-    found = pair_features(
-        empty, lists, stack[:, :0], taste * 0, columns, LEVEL, kernels=KERNELS, named=("year", "price")
-    )
-    said = [name for place, name in enumerate(found.names) if found.values[..., place].any()]
-    assert said == ["effect", "effect in list", "effect rank", "level", "year", "price"]
+    found = features_of(empty, lists, stack[:, :0], taste * 0, columns)
+    said = [name for place, name in enumerate(NAMES) if found[..., place].any()]
+    assert said == ["effect", "level", "year", "price"]
 
 
-def test_places_that_pad_a_list_do_not_move_the_others():
+def test_an_ad_has_the_same_features_in_any_list():
     (histories, lists, stack, taste, columns), _ = found_by_name(1)
     cut = PaddedLists(lists.item[:, :3], lists.clicked[:, :3], lists.offset[:, :3])
-    padded = PaddedLists(torch.where(torch.arange(4) < 3, lists.item, -1), lists.clicked, lists.offset)
-    given = {"kernels": KERNELS, "named": ("year", "price")}
-    short = pair_features(histories, cut, stack[:, :, :3], taste[:, :3], columns, LEVEL, **given).values
-    long = pair_features(histories, padded, stack, taste, columns, LEVEL, **given).values
-    torch.testing.assert_close(short, long[:, :3])
+    short = features_of(histories, cut, stack[:, :, :3], taste[:, :3], columns)
+    torch.testing.assert_close(short, features_of(histories, lists, stack, taste, columns)[:, :3])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_parts_of_behaviours_add_up_to_those_of_the_history(seed):
+    histories, _, stack, _, _ = given(seed)
+    residual = residuals(histories, fitted_levels(histories, LEVEL))
+    whole = kernel_parts(stack, residual, histories.clicked > 0.5, histories.item >= 0)
+    for user in range(3):
+        kept = histories.item[user] >= 0
+        parts = behaviour_parts(stack[user, kept], residual[user, kept], histories.clicked[user, kept] > 0.5)
+        assert parts.shape == (int(kept.sum()), 4, len(PARTS), 2)
+        torch.testing.assert_close(parts.sum(dim=0).flatten(1), whole[user])
+
+
+def test_slopes_are_read_through_their_columns():
+    assert compared_kernels(["title text", "near in year", "slope of year", "same"]) == [0, 1, 3]

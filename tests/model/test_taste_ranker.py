@@ -1,133 +1,29 @@
 """A ranker is trained on a small world of two kinds of ads and of users who like one, and scores the next day."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from llmrec_spark.model.ad_reader import Names
-from llmrec_spark.model.catalogue import save_figures
 from llmrec_spark.model.count_effects import count_effects, learn_effect_model
+from llmrec_spark.model.example_scores import pair_lookup
 from llmrec_spark.model.pair_kernels import pair_kernels
 from llmrec_spark.model.taste_ranker import by_position, open_taste_ranker
-from llmrec_spark.model.taste_scoring import TrainedAds
-from llmrec_spark.model.taste_training import logistic, pair_lookup, train_taste_ranker
-from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
-from llmrec_spark.ranker_config import RankerConfig
-from tests.model.catalogues import simple_world, unit
-
-ADS, USERS, DAYS, SHOWN = 40, 120, 6, 8
-SETTINGS = RankerConfig(kernel_lists=2_000, text_rank=4)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-@pytest.fixture(scope="module")
-def log():
-    """(user, day, item, position, clicked, converted) of a seeded log, and the truth behind it."""
-    rng = np.random.default_rng(5)
-    kind = np.arange(ADS) % 2
-    likes = rng.integers(0, 2, USERS)
-    pull = rng.normal(0, 0.7, ADS)
-    rows = []
-    for day in range(DAYS):
-        for user in range(USERS):
-            for position, item in enumerate(rng.choice(ADS, SHOWN, replace=False), start=1):
-                liking = 1.2 if kind[item] == likes[user] else -1.2
-                clicked = rng.random() < sigmoid(-1 + pull[item] + liking - 0.3 * (position - 1))
-                converted = rng.random() < sigmoid(-1 + liking)
-                rows.append((user, day, item, position, clicked, float(converted) if clicked else 0.0))
-    columns = ["user", "day", "item", "position", "clicked", "converted"]
-    return pd.DataFrame(rows, columns=columns), kind, likes, pull
-
-
-@pytest.fixture(scope="module")
-def world():
-    spread = np.linspace(-0.3, 0.3, ADS // 2)
-    vectors = {f"ad{n:02d}": unit(1 if n % 2 else -1, spread[n // 2]) for n in range(ADS)}
-    return simple_world({name: {"title": one} for name, one in vectors.items()})
-
-
-@pytest.fixture(scope="module")
-def trained(log, world):
-    rows, *_ = log
-    kept = rows[rows.day >= 2].reset_index(drop=True)
-    lists = kept.groupby(["user", "day"], sort=False).ngroup().to_numpy()
-    shown, clicks, before = np.zeros(len(kept)), np.zeros(len(kept)), []
-    for day, of_day in kept.groupby("day"):
-        earlier = rows[rows.day < day]
-        counts = earlier.groupby("item")["clicked"].agg(["size", "sum"]).reindex(range(ADS), fill_value=0)
-        shown[of_day.index], clicks[of_day.index] = counts.loc[of_day["item"]].to_numpy().T
-    for _, one in kept.groupby(lists):
-        before.append(rows[(rows.user == one.user.iloc[0]) & (rows.day < one.day.iloc[0])])
-    examples = Examples(
-        lists,
-        kept["user"].to_numpy(),
-        kept["item"].to_numpy(),
-        kept["position"].to_numpy(dtype=float),
-        kept["clicked"].to_numpy(),
-        kept["converted"].to_numpy(),
-        shown,
-        clicks,
-        (kept["day"] < DAYS - 1).to_numpy(),
-        (kept["day"] == DAYS - 1).to_numpy(),
-    )
-    joined = pd.concat(before)
-    offsets = np.concatenate([[0], np.cumsum([len(one) for one in before])])
-    seen = ShownBefore(joined["item"].to_numpy(), joined["clicked"].to_numpy(), joined["position"].to_numpy(), offsets)
-    columns, names = (
-        np.stack([np.arange(ADS, dtype=float), np.arange(ADS) // 2 % 5], axis=1),
-        Names(("length",), ("maker",)),
-    )
-    found = train_taste_ranker(
-        world.catalogue(), world.fields, columns, names, examples, seen, totals_of(examples), SETTINGS
-    )
-    return found, examples
-
-
-def totals_of(examples):
-    item, clicked, bought = examples.item, examples.clicked * examples.trains, np.nan_to_num(examples.converted)
-    return Totals(*(np.bincount(item, one, ADS) for one in (examples.trains, clicked, clicked, clicked * bought)))
+from llmrec_spark.model.taste_training import logistic, train_taste_ranker
+from llmrec_spark.model.training_sample import ShownBefore
+from tests.model.small_world import ADS, NOBODY, SETTINGS, SHOWN, ads_of, requests, sigmoid, totals_of, with_tastes
 
 
 @pytest.fixture(scope="module")
 def ads(trained, world, log, tmp_path_factory):
     """The ads of the day after."""
-    folder = tmp_path_factory.mktemp("run")
-    world.catalogue().save(folder / "catalogue")
-    trained[0].ranker.save(folder / "ranker")
-    figures = (
-        log[0].groupby("item").agg(shown=("user", "size"), clicks=("clicked", "sum"), conversions=("converted", "sum"))
-    )
-    figures = figures.reindex(range(ADS), fill_value=0).assign(
-        ad_id=world.catalogue().ad_ids, length=np.arange(ADS), maker=(np.arange(ADS) // 2 % 5).astype(str)
-    )
-    save_figures(
-        folder / "catalogue", world.catalogue(), figures, ranker=folder / "ranker", columns=["length"], groups=["maker"]
-    )
-    return TrainedAds(str(folder / "catalogue"))
+    return ads_of(trained[0].ranker, world, log, tmp_path_factory.mktemp("run"))
 
 
 def log_odds(ads, tastes, *, block=0, block_ads=ADS):
     """Of a block of ads, by the table of pairs."""
     live = ads.catalogue.live[block * block_ads : (block + 1) * block_ads]
     return ads.log_odds(tastes.level, live, ads.block(tastes, block, block_ads))
-
-
-def requests(log, users):
-    rows, *_ = log
-    found = []
-    for user in users:
-        own = rows[rows.user == user]
-        names = [f"ad{n:02d}" for n in own["item"]]
-        found.append((f"u{user}", names, own["clicked"].tolist(), own["position"].tolist()))
-    return pd.DataFrame(found, columns=["user_id", "shown_ads", "clicked", "positions"])
-
-
-def with_tastes(ads, batch):
-    return batch.merge(ads.tastes(batch), on="user_id", how="left")
 
 
 def test_users_are_shown_the_kind_they_like(ads, log):
@@ -149,8 +45,10 @@ def test_a_block_of_ads_and_the_pairs_have_the_same_taste(ads, log):
 
 def test_the_parts_of_a_taste_add_up(ads, log):
     tastes = ads.read(with_tastes(ads, requests(log, [3])))
-    terms = ads.terms(tastes, 0, ads.catalogue.live)  # (T, F, K)
-    np.testing.assert_allclose(terms.sum(axis=(0, 1)), ads.block(tastes, 0, ADS)[0], atol=1e-5)
+    terms = ads.terms(tastes, 0, ads.catalogue.live)
+    np.testing.assert_allclose(terms.taste, ads.block(tastes, 0, ADS)[0], atol=1e-5)
+    parts = terms.behaviours.sum(axis=(0, 1)) + sum(terms.features.values())
+    np.testing.assert_allclose(parts, log_odds(ads, tastes)[0], atol=1e-5)
 
 
 def test_whoever_stands_beside_a_user_changes_nothing_of_the_taste(ads, log):
@@ -161,9 +59,8 @@ def test_whoever_stands_beside_a_user_changes_nothing_of_the_taste(ads, log):
 
 
 def test_a_user_without_a_history_has_the_effects_of_the_ads(ads):
-    nobody = pd.DataFrame({"user_id": ["new"], "shown_ads": [None], "weights": [None], "level": [np.nan]})
     expected = ads.ranker.level.mean + ads.first_position + ads.effects[0]
-    np.testing.assert_allclose(log_odds(ads, ads.read(nobody))[0], expected)
+    np.testing.assert_allclose(log_odds(ads, ads.read(NOBODY))[0], expected)
 
 
 def test_an_ad_that_is_not_known_any_more_changes_nothing(ads, log):
@@ -224,7 +121,7 @@ def test_without_examples_of_one_side_training_still_ends(trained, world, trains
 def test_kernels_of_many_ads_are_worked_out_as_they_are_looked_up(ads, monkeypatch):
     rows, columns = torch.tensor([[3, 0, -1], [5, 6, 7]]), torch.tensor([[1, -1], [2, 3]])
     looked_up = pair_lookup(ads.features)(rows, columns)
-    monkeypatch.setattr("llmrec_spark.model.taste_training.LARGEST_STACK", 0)
+    monkeypatch.setattr("llmrec_spark.model.example_scores.LARGEST_STACK", 0)
     torch.testing.assert_close(pair_lookup(ads.features)(rows, columns), looked_up)
 
 

@@ -27,6 +27,17 @@ def test_terms_add_up_to_the_score(learned):
     np.testing.assert_allclose(ranker.terms(features).sum(axis=1), ranker.score(features), atol=1e-8)
 
 
+def test_what_the_offset_explains_is_not_learned_again():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(1_800, 2))
+    offset = 4.0 * features[:, 0]
+    clicked = rng.random(1_800) < 1 / (1 + np.exp(-offset))
+    given = {"names": ("a", "b"), "seed": 0, "trees": 20}
+    with_it = fit_tree_ranker(features, clicked, SIZES, offset=offset, **given).score(features)
+    without = fit_tree_ranker(features, clicked, SIZES, **given).score(features)
+    assert with_it.std() < 0.5 * without.std()
+
+
 def test_trees_read_again_from_their_text_score_the_same(learned):
     features, clicked, ranker = learned
     np.testing.assert_array_equal(TreeRanker(ranker.text).score(features), ranker.score(features))

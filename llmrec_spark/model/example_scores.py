@@ -1,0 +1,161 @@
+"""What a trained ranker says of examples: their tastes, their features, their scores. On arrays, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec_spark.model.count_effects import count_effects
+from llmrec_spark.model.pair_features import compared_kernels, padded_pairs, pair_features
+from llmrec_spark.model.pair_kernels import ItemFeatures, KernelStack, pair_kernels
+from llmrec_spark.model.reranker import Reranker
+from llmrec_spark.model.taste_gp import (
+    Kernels,
+    Level,
+    PaddedHistories,
+    PaddedLists,
+    alphas,
+    fitted_levels,
+    padded,
+    place_within,
+    taste_of_lists,
+)
+from llmrec_spark.model.taste_ranker import TasteRanker
+from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
+
+LARGEST_STACK = 2**28  # numbers of every kernel of every pair, 1 GB; more are worked out list by list
+LISTS_AT_ONCE = 64
+
+
+class Scored(NamedTuple):
+    """What a ranker says of n examples with what was known before each, (n,)."""
+
+    log_odds: np.ndarray  # at the first position
+    effect: np.ndarray  # of the ad
+    taste: np.ndarray
+    score: np.ndarray  # what orders the ads of a list: effect + taste, or what the reranker makes of them
+    steps: Mapping[str, np.ndarray]  # of a reranker: the scores that it adds, by name
+
+
+class Tasted(NamedTuple):
+    """n examples as L lists of at most C, with the effect and the taste of each ad."""
+
+    histories: PaddedHistories
+    lists: PaddedLists  # offset: the effect
+    at: tuple[np.ndarray, np.ndarray]  # where each example stands in the lists
+    effect: np.ndarray  # (n,)
+    taste: np.ndarray  # (L, C)
+    lookup: Kernels
+
+    @property
+    def first(self) -> Tensor:
+        """effect + taste, (L, C) float64; padded places hold any numbers."""
+        return self.lists.offset.double() + torch.as_tensor(self.taste)
+
+
+def score_examples(
+    ranker: TasteRanker,
+    features: ItemFeatures,
+    examples: Examples,
+    before: ShownBefore,
+    totals: Totals,
+    lookup: Kernels | None = None,
+) -> Scored:
+    """What the ranker says of every example; `totals` are what is known of the ads of histories."""
+    given = tasted(ranker, features, examples, before, totals, lookup or pair_lookup(features))
+    return score_tasted(ranker, features, examples, given)
+
+
+def score_tasted(ranker: TasteRanker, features: ItemFeatures, examples: Examples, given: Tasted) -> Scored:
+    """The same, of what `tasted` gave."""
+    taste = given.taste[given.at]
+    levels = fitted_levels(given.histories, ranker.level).double().numpy()[examples.list]
+    score, steps = given.effect + taste, {}
+    if ranker.rerank is not None:
+        steps = _reranked(ranker.rerank, given, features, ranker.level)
+        score = ranker.rerank.together(steps)
+    return Scored(levels + ranker.position(np.ones(1)) + score, given.effect, taste, score, steps)
+
+
+def tasted(
+    ranker: TasteRanker,
+    features: ItemFeatures,
+    examples: Examples,
+    before: ShownBefore,
+    totals: Totals,
+    lookup: Kernels,
+) -> Tasted:
+    """What was known before each list, and what effect and taste make of it."""
+    prior = ranker.click.prior.predict(ranker.reader.prior_features(features))[examples.item]
+    effect = count_effects(examples.shown, examples.clicks, prior, base=ranker.click.base, spread=ranker.click.spread)
+    histories = padded_histories(before, history_offset(ranker, features, totals, before))
+    lists, at = padded_lists(examples, effect)
+    theta = np.log(ranker.weights(features))
+    weights = alphas(histories, lookup, theta, ranker.level)
+    taste = taste_of_lists(weights, histories.item, lists.item, lookup, theta)
+    return Tasted(histories, lists, at, effect, taste, lookup)
+
+
+def _reranked(reranker: Reranker, given: Tasted, features: ItemFeatures, level: Level) -> dict[str, np.ndarray]:
+    """The scores that a reranker adds, of every example."""
+    found: dict[str, list[np.ndarray]] = {}
+    parts = zip(list_features(given, features, level), torch.split(given.first, LISTS_AT_ONCE), strict=True)
+    for values, first in parts:
+        of_rows = reranker.scores(first.reshape(-1).numpy(), values.flatten(0, 1).numpy())
+        for name, one in of_rows.items():
+            found.setdefault(name, []).append(one.reshape(first.shape))
+    return {name: np.concatenate(of_lists)[given.at] for name, of_lists in found.items()}
+
+
+@torch.no_grad()
+def list_features(given: Tasted, features: ItemFeatures, level: Level) -> Iterator[Tensor]:
+    """(B, C, P) as pair_features has them, of LISTS_AT_ONCE lists after the others."""
+    compared, columns = compared_kernels(features.names), torch.as_tensor(features.slope_table)
+    taste = torch.as_tensor(given.taste).float()
+    for start in range(0, len(taste), LISTS_AT_ONCE):
+        rows = slice(start, start + LISTS_AT_ONCE)
+        known, asked = given.histories.part(rows), given.lists.part(rows)
+        stack = given.lookup(known.item, asked.item)[..., compared]
+        yield pair_features(padded_pairs(known, asked, taste[rows], stack, columns, level))
+
+
+def history_offset(ranker: TasteRanker, features: ItemFeatures, totals: Totals, before: ShownBefore) -> np.ndarray:
+    """(m,) what people at large make of an ad at its place."""
+    effects = ranker.click.effects(ranker.reader.prior_features(features), totals.shown, totals.clicks)
+    return np.asarray(effects[before.item] + ranker.position(before.position))
+
+
+def padded_histories(before: ShownBefore, offset: np.ndarray) -> PaddedHistories:
+    """(L, T) what was shown before each list; an item without a record pads too."""
+    kept = before.item >= 0
+    owner = np.repeat(np.arange(len(before.offsets) - 1), np.diff(before.offsets))[kept]
+    values = (before.item[kept], before.clicked[kept].astype(np.float32), offset[kept].astype(np.float32))
+    return PaddedHistories(*padded(owner, len(before.offsets) - 1, values, (-1, 0.0, 0.0)))
+
+
+def padded_lists(examples: Examples, offset: np.ndarray) -> tuple[PaddedLists, tuple[np.ndarray, np.ndarray]]:
+    """(L, C) the shown ads of each list, and where each example stands there."""
+    lists = int(examples.list.max(initial=-1)) + 1
+    values = (examples.item, examples.clicked, offset.astype(np.float32))
+    at = (examples.list, place_within(examples.list))
+    return PaddedLists(*padded(examples.list, lists, values, (-1, False, 0.0))), at
+
+
+def pair_lookup(features: ItemFeatures) -> Kernels:
+    """Kernels of items rows (B, T) and columns (B, C), (B, T, C, F): looked up, or worked out where they are many."""
+    items = len(next(iter(features.dense.values())))
+    if items**2 * len(features.names) <= LARGEST_STACK:
+        return KernelStack(features)
+
+    def worked_out(rows: Tensor, columns: Tensor) -> Tensor:
+        found = [
+            torch.as_tensor(pair_kernels(features, np.maximum(row, 0), np.maximum(column, 0)))
+            for row, column in zip(rows.numpy(), columns.numpy(), strict=True)
+        ]
+        return torch.stack(found).permute(0, 2, 3, 1)
+
+    return worked_out

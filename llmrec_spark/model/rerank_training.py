@@ -1,0 +1,71 @@
+"""Lists of examples with their tastes -> a Reranker: features, rankers on them, and what each weighs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmrec_spark.model.example_scores import Tasted, list_features
+from llmrec_spark.model.linear_ranker import fit_linear_ranker
+from llmrec_spark.model.pair_features import compared_kernels, feature_names
+from llmrec_spark.model.pair_kernels import ItemFeatures
+from llmrec_spark.model.reranker import LINEAR, TREES, Reranker
+from llmrec_spark.model.taste_gp import PaddedHistories, PaddedLists
+from llmrec_spark.model.taste_ranker import TasteRanker
+from llmrec_spark.model.training_sample import Examples
+from llmrec_spark.model.tree_ranker import fit_tree_ranker
+from llmrec_spark.ranker_config import RankerConfig
+
+STACK_PENALTY = 0.002  # of the weights, in standard deviations of the scores
+
+
+def learn_reranker(
+    ranker: TasteRanker, given: Tasted, features: ItemFeatures, examples: Examples, settings: RankerConfig
+) -> Reranker:
+    """LINEAR, TREES or both, as settings.rerank says, from the lists that train; what each weighs from those held back.
+
+    What the position of an ad adds is taken out. Without lists held back, all scores weigh alike.
+    """
+    lists = given.lists
+    values = torch.cat(list(list_features(given, features, ranker.level)))  # (L, C, P)
+    place = torch.zeros_like(lists.offset)
+    place[given.at] = torch.as_tensor(ranker.position(examples.position)).float()
+    kernels = tuple(features.names[number] for number in compared_kernels(features.names))
+    columns = tuple(features.slopes)
+    learns = teaching_lists(examples.list[examples.trains], lists, given.histories)
+    ours, clicked, moved = (lists.item >= 0)[learns], lists.clicked[learns], place[learns]
+    linear, trees = None, None
+    if LINEAR in settings.rerank:
+        linear = fit_linear_ranker(values[learns], clicked, ours, offset=moved)
+    if TREES in settings.rerank:
+        trees = fit_tree_ranker(
+            values[learns][ours].numpy(),
+            clicked[ours].numpy(),
+            ours.sum(dim=1).numpy(),
+            names=feature_names(kernels, columns),
+            seed=settings.seed,
+            offset=moved[ours].double().numpy(),
+        )
+    found = Reranker(kernels, columns, {}, linear, trees)
+    weighs = teaching_lists(examples.list[examples.calibrates], lists, given.histories)
+    judges = weighs if len(weighs) else learns
+    shown = (lists.item >= 0)[judges]
+    scores = found.scores(given.first[judges][shown].numpy(), values[judges][shown].numpy())
+    table = torch.zeros(*shown.shape, len(scores))
+    table[shown] = torch.as_tensor(np.column_stack(list(scores.values()))).float()
+    stack = fit_linear_ranker(table, lists.clicked[judges], shown, offset=place[judges], penalty=STACK_PENALTY)
+    weights = stack.weights if len(weighs) and stack.weights.any() else np.ones(len(scores))
+    return replace(found, weights=dict(zip(scores, (weights / stack.spread).tolist(), strict=True)))
+
+
+def teaching_lists(chosen: np.ndarray, lists: PaddedLists, histories: PaddedHistories) -> Tensor:
+    """Of the lists `chosen`, those that teach: clicked and unclicked ads, something known of the user."""
+    allowed = torch.zeros(len(lists.item), dtype=torch.bool)
+    allowed[torch.as_tensor(chosen)] = True
+    present = lists.item >= 0
+    mixed = (lists.clicked & present).any(dim=1) & (~lists.clicked & present).any(dim=1)
+    known = (histories.item >= 0).any(dim=1)
+    return (mixed & known & allowed).nonzero()[:, 0]

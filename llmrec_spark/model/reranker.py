@@ -1,0 +1,122 @@
+"""Rankers of the best ads of a taste, on features of a user and an ad, and what each weighs in their sum.
+
+    score = w_taste (effect + taste) + w_linear linear(x) + w_trees trees(x)          x of pair_features
+
+A stack (Wolpert, "Stacked generalization", Neural Networks 5, 1992): the weights are those of a list-wise linear ranker
+on lists held back. The parts of the linear ranker and of the taste are exact by behaviour and kernel, those of the
+trees are TreeSHAP's by feature; all of them add up to the score.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from llmrec_spark.model.linear_ranker import LinearRanker
+from llmrec_spark.model.pair_features import EFFECT, LEVEL, PARTS, SINGLE, TASTE, behaviour_parts
+from llmrec_spark.model.tree_ranker import TreeRanker
+
+LINEAR, TREES = "linear", "trees"
+FILE, LINEAR_FILE, TREES_FILE = "reranker.json", "linear.safetensors", "trees.txt"  # trees as LightGBM's own text
+
+
+class ScoreTerms(NamedTuple):
+    """A score of one user's K ads taken apart; what is missing from it is the same for all ads."""
+
+    behaviours: np.ndarray  # (T, F, K) by impression and kernel, beside the taste's own
+    taste: np.ndarray  # (K,) what the taste's own terms are multiplied by
+    features: Mapping[str, np.ndarray]  # (K,) by what no single behaviour is the reason of
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """What training chose; `weights` names the scores that it adds: TASTE and any of LINEAR and TREES."""
+
+    kernels: tuple[str, ...]  # the F compared
+    columns: tuple[str, ...]
+    weights: Mapping[str, float]
+    linear: LinearRanker | None = None
+    trees: TreeRanker | None = None
+
+    def scores(self, first: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Each score by name, (n,), of effect + taste `first` (n,) and features (n, P)."""
+        found = {TASTE: first}
+        if self.linear is not None:
+            found[LINEAR] = self.linear.score(features)
+        if self.trees is not None:
+            found[TREES] = self.trees.score(features)
+        return found
+
+    def together(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(n,) their weighted sum, of every score by name (n,)."""
+        return np.asarray(sum(self.weights[name] * one for name, one in scores.items()))
+
+    def terms(
+        self, effect: np.ndarray, features: np.ndarray, stack: np.ndarray, residual: np.ndarray, clicked: np.ndarray
+    ) -> ScoreTerms:
+        """The score of one user's K ads by its reasons.
+
+        effect (K,), features (K, P), stack (F, T, K) of the kernels compared, residual and clicked (T,)
+        """
+        shape = (len(effect), len(PARTS), len(self.kernels))
+        history = slice(len(SINGLE), len(SINGLE) + shape[1] * shape[2])
+        at_effect, at_taste, at_level = range(len(SINGLE))
+        behaviours = np.zeros((len(residual), shape[2], shape[0]))
+        of_taste = np.full(len(effect), self.weights[TASTE])
+        named = {EFFECT: self.weights[TASTE] * effect}
+        if self.linear is not None:
+            slopes = self.weights[LINEAR] * self.linear.slopes(features)  # times the features, the score
+            pairs = torch.as_tensor(np.ascontiguousarray(stack.transpose(1, 2, 0)))
+            parts = behaviour_parts(pairs, torch.as_tensor(residual), torch.as_tensor(clicked)).numpy()
+            behaviours += np.einsum("tkpf,kpf->tfk", parts, slopes[:, history].reshape(shape))
+            of_taste += slopes[:, at_taste]
+            named[EFFECT] = named[EFFECT] + slopes[:, at_effect] * effect
+            self._add_columns(named, (slopes * features)[:, history.stop :])
+        if self.trees is not None:
+            found = self.weights[TREES] * self.trees.terms(features)[:, :-1]
+            named[EFFECT] = named[EFFECT] + found[:, at_effect]
+            named |= {TASTE: found[:, at_taste], LEVEL: found[:, at_level]}
+            of_kernels = found[:, history].reshape(shape).sum(axis=1)
+            named |= dict(zip(self.kernels, of_kernels.T, strict=True))
+            self._add_columns(named, found[:, history.stop :])
+        return ScoreTerms(behaviours, of_taste, named)
+
+    def _add_columns(self, named: dict[str, np.ndarray], terms: np.ndarray) -> None:
+        """The three features of each column go to its name."""
+        of_columns = terms.reshape(len(terms), 3, len(self.columns)).sum(axis=1)
+        for name, one in zip(self.columns, of_columns.T, strict=True):
+            named[name] = named.get(name, 0.0) + one
+
+    def save(self, folder: Path) -> None:
+        """Writes its files into a folder that is there."""
+        named = {"kernels": self.kernels, "columns": self.columns, "weights": dict(self.weights)}
+        (folder / FILE).write_text(json.dumps(named, ensure_ascii=False, indent=1), encoding="utf-8")
+        if self.linear is not None:
+            save_file(
+                {name: np.ascontiguousarray(one) for name, one in self.linear._asdict().items()}, folder / LINEAR_FILE
+            )
+            (folder / LINEAR_FILE).chmod(0o644)  # safetensors lets only the owner read
+        if self.trees is not None:
+            (folder / TREES_FILE).write_text(self.trees.text, encoding="utf-8")
+
+
+def open_reranker(folder: Path) -> Reranker | None:
+    """What `save` wrote; None where it wrote nothing."""
+    if not (folder / FILE).exists():
+        return None
+    numbers = json.loads((folder / FILE).read_bytes())
+    linear, trees = folder / LINEAR_FILE, folder / TREES_FILE
+    return Reranker(
+        kernels=tuple(numbers["kernels"]),
+        columns=tuple(numbers["columns"]),
+        weights=numbers["weights"],
+        linear=LinearRanker(**load_file(linear)) if linear.exists() else None,
+        trees=TreeRanker(trees.read_text(encoding="utf-8")) if trees.exists() else None,
+    )

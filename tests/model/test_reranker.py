@@ -1,0 +1,97 @@
+"""A reranker beside the taste: trained on a small world, saved, and taken apart."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_spark.model.linear_ranker import fit_linear_ranker
+from llmrec_spark.model.pair_features import feature_names
+from llmrec_spark.model.reranker import Reranker, open_reranker
+from llmrec_spark.model.taste_ranker import open_taste_ranker
+from llmrec_spark.model.tree_ranker import fit_tree_ranker
+from tests.model.small_world import NOBODY, SETTINGS, ads_of, requests, with_tastes
+
+KERNELS, COLUMNS = ("title text", "same"), ("year",)
+NAMES = feature_names(KERNELS, COLUMNS)
+
+
+def some_reranker(seed, parts=("linear", "trees"), columns=COLUMNS):
+    """Fitted to noise, so that every feature has a weight."""
+    rng = np.random.default_rng(seed)
+    names = feature_names(KERNELS, columns)
+    features = rng.normal(size=(300, 6, len(names)))
+    clicked = rng.random((300, 6)) < 1 / (1 + np.exp(-features.sum(axis=2)))
+    linear = fit_linear_ranker(torch.as_tensor(features).float(), torch.as_tensor(clicked), torch.ones(300, 6).bool())
+    trees = fit_tree_ranker(features.reshape(1_800, -1), clicked.ravel(), np.full(300, 6), names=names, seed=0, trees=9)
+    weights = {"taste": 0.7, "linear": 1.2, "trees": 0.4}
+    kept = {"taste": 0.7} | {name: weights[name] for name in parts}
+    return Reranker(KERNELS, columns, kept, linear if "linear" in parts else None, trees if "trees" in parts else None)
+
+
+@pytest.mark.parametrize("parts", [("linear",), ("trees",), ("linear", "trees")])
+def test_a_saved_reranker_scores_the_same(tmp_path, parts):
+    ranker, rng = some_reranker(0, parts), np.random.default_rng(1)
+    ranker.save(tmp_path)
+    opened = open_reranker(tmp_path)
+    first, features = rng.normal(size=9), rng.normal(size=(9, len(NAMES)))
+    assert set(opened.scores(first, features)) == {"taste", *parts}
+    for name, one in ranker.scores(first, features).items():
+        np.testing.assert_array_equal(opened.scores(first, features)[name], one)
+    assert (opened.kernels, opened.columns, opened.weights) == (ranker.kernels, ranker.columns, ranker.weights)
+    assert open_reranker(tmp_path / "other") is None
+
+
+def test_its_score_is_the_weighted_sum():
+    ranker, rng = some_reranker(0), np.random.default_rng(2)
+    found = ranker.scores(rng.normal(size=5), rng.normal(size=(5, len(NAMES))))
+    expected = 0.7 * found["taste"] + 1.2 * found["linear"] + 0.4 * found["trees"]
+    np.testing.assert_allclose(ranker.together(found), expected)
+
+
+@pytest.fixture(scope="module")
+def learned(trained):
+    return trained[2](SETTINGS.model_copy(update={"rerank": ("linear", "trees")}))
+
+
+@pytest.fixture(scope="module")
+def ads(learned, world, log, tmp_path_factory):
+    return ads_of(learned.ranker, world, log, tmp_path_factory.mktemp("reranked"))
+
+
+def test_training_weighs_what_it_adds_and_tells_each(learned, trained):
+    scored, examples = learned.scored, trained[1]
+    assert set(scored.steps) == {"taste", "linear", "trees"} == set(learned.ranker.rerank.weights)
+    np.testing.assert_allclose(scored.steps["taste"], scored.effect + scored.taste, atol=1e-5)
+    np.testing.assert_allclose(learned.ranker.rerank.together(scored.steps), scored.score)
+    judged = examples.calibrates
+    predicted = learned.ranker.clicks(scored.log_odds[judged], examples.position[judged])
+    assert predicted.mean() == pytest.approx(examples.clicked[judged].mean(), abs=0.01)
+
+
+def reasons_of(ads, tastes, user=0):
+    """Terms of every live ad, and the log-odds that `matches` has of them."""
+    live = ads.catalogue.live
+    features, taste = ads.reranked(tastes, user, live)
+    reranker = ads.ranker.rerank
+    score = reranker.together(reranker.scores(ads.effects[0][live] + taste, features))
+    return ads.terms(tastes, user, live), tastes.level[user] + ads.first_position + score
+
+
+def test_terms_add_up_but_for_what_all_ads_share(ads, log):
+    terms, log_odds = reasons_of(ads, ads.read(with_tastes(ads, requests(log, [3]))))
+    rest = log_odds - terms.behaviours.sum(axis=(0, 1)) - sum(terms.features.values())
+    np.testing.assert_allclose(rest, rest[0], atol=1e-4)
+    assert np.ptp(log_odds) > 0.5
+
+
+def test_a_user_of_whom_nothing_is_known_is_ordered_by_effects(ads):
+    terms, log_odds = reasons_of(ads, ads.read(NOBODY))
+    assert terms.behaviours.shape[0] == 0
+    assert np.corrcoef(log_odds, ads.effects[0][ads.catalogue.live])[0, 1] > 0.9
+
+
+def test_a_saved_ranker_keeps_its_reranker(ads, learned, tmp_path):
+    learned.ranker.save(tmp_path / "ranker")
+    opened = open_taste_ranker(str(tmp_path / "ranker"))
+    assert opened.rerank.trees.text == learned.ranker.rerank.trees.text
+    np.testing.assert_array_equal(opened.rerank.linear.weights, learned.ranker.rerank.linear.weights)
