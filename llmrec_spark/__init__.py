@@ -5,8 +5,8 @@ Ground: no Spark, no torch
     config_section      what every part of the configuration is
     promotion_config    how much worse a challenger may be
     training_config     which examples a model learns from
-    ranker_config       what it learns from them
-    network_config      the network that ranks, and how it is trained
+    network_config      a network that ranks, and how it is trained
+    ranker_config       what a ranker learns from them
     evaluation_config   how a day is judged, and what is an alert
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
@@ -130,22 +130,9 @@ model/: torch and numpy, no Spark, no MLflow
     pair_features       what a reranker reads of a user and an ad
     linear_ranker       these -> a score whose parts add up
     tree_ranker         LambdaMART on them, and the mean of several scores
-    reranker            these scores stacked, and their reasons
-    taste_ranker        effects, tastes and calibrated probabilities as part of a model
-    taste_scoring       users and ads of a run through it
-    scoring             users against a block of ads
-    reasons             the parts of a score
-    lists               the final lists of a batch of users
-    single_pairs        the match of pairs given as text
-    training_sample     the lists that training holds in memory
-    example_scores      what such a ranker says of examples
-    rerank_training     these -> a reranker
-    taste_training      examples -> such a ranker
-    untrained_examples  what the untrained score says of examples
-    item_prior          what is expected of one nobody has met, by its kernels with those that were
     network_batches     lists, histories and ads as tensors; what reads examples for a network
+    network_lists       padded lists and histories -> such batches
     history_augmentation  histories cropped, masked, reordered
-    network_rows        rows of a table of examples -> a batch
     behaviour_networks  a history -> tokens, by LSTM, Transformer or text; target attention
     heads               a vector per ad -> p_click and p_conversion
     network_losses      those of both probabilities, and their sum
@@ -156,4 +143,18 @@ model/: torch and numpy, no Spark, no MLflow
     training_loop       epochs of steps, whatever kills them
     training            a network trained
     network_attribution  what each behaviour adds to a network's log-odds
+    reranker            these scores stacked, and their reasons
+    taste_ranker        effects, tastes and calibrated probabilities as part of a model
+    taste_scoring       users and ads of a run through it
+    scoring             users against a block of ads
+    reasons             the parts of a score
+    lists               the final lists of a batch of users
+    single_pairs        the match of pairs given as text
+    training_sample     the lists that training holds in memory
+    example_scores      what such a ranker says of examples
+    network_training    these -> a network
+    rerank_training     these -> a reranker
+    taste_training      examples -> such a ranker
+    untrained_examples  what the untrained score says of examples
+    item_prior          what is expected of one nobody has met, by its kernels with those that were
 """

@@ -221,8 +221,8 @@ def _figures(day: Day, statistics: DataFrame) -> DataFrame | None:
 
 
 def _tastes(day: Day, history: DataFrame, catalogue: str) -> DataFrame:
-    tasks = parallel_tasks(day.run.storage.spark)
-    return tastes.tastes(history, clicks=day.config.events.answers, catalogue=catalogue, tasks=tasks)
+    tasks, clicks = parallel_tasks(day.run.storage.spark), day.config.events.answers
+    return tastes.tastes(history, as_of=day.run_date, clicks=clicks, catalogue=catalogue, tasks=tasks)
 
 
 def _live_figures(day: Day, statistics: DataFrame, ambient: DataFrame) -> pd.DataFrame:

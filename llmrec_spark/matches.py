@@ -17,7 +17,7 @@ USERS_AT_ONCE = 512  # rows of the score matrix in memory
 RERANKED_AT_ONCE = 64  # users
 FIGURES = ("match", "background", "rate", "lift", "log_odds", "score")
 SCHEMA = ", ".join(["user_id string, ad_id string", *(f"{name} double" for name in FIGURES)])
-TASTE = ("level", "shown_ads", "clicked", "weights", "residuals")  # of a user, NULL without a trained model
+TASTE = ("level", "shown_ads", "clicked", "age_days", "weights", "residuals")  # of a user, NULL without a trained model
 
 
 def significant(value: Column) -> Column:
@@ -61,7 +61,8 @@ def with_tastes(users: DataFrame, tastes: DataFrame | None) -> DataFrame:
         clicked = F.transform("shown_types", lambda kind: kind != SKIP)
         known = tastes.withColumn("clicked", clicked).select("user_id", *TASTE, "shown_types")
         return users.join(known, on="user_id", how="left")
-    kinds = ("double", "array<string>", "array<boolean>", "array<double>", "array<double>", "array<string>")
+    numbers = ["array<double>"] * 3
+    kinds = ("double", "array<string>", "array<boolean>", *numbers, "array<string>")
     none = {name: F.lit(None).cast(kind) for name, kind in zip((*TASTE, "shown_types"), kinds, strict=True)}
     return users.withColumns(none)
 

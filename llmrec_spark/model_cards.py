@@ -10,6 +10,7 @@ from llmrec_spark.training_judgement import (
     CHAMPION,
     EFFECT,
     LINEAR,
+    NETWORK,
     RATE,
     TASTE,
     TRAINED,
@@ -26,6 +27,7 @@ SCORERS = {
     TASTE: "effect and taste",
     LINEAR: "list-wise linear ranker on features of user and ad",
     TREES: "LambdaMART on the same",
+    NETWORK: "what the network of behaviours adds to effect and taste, by itself",
     TRAINED: "this model",
 }
 LABELS = {"ndcg": "nDCG@{k}", "group_auc": "group AUC", "mrr": "MRR@{k}"}
@@ -47,7 +49,8 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
     if training.trained.ranker.rerank is not None:
         weights = ", ".join(f"{value:.3f} {name}" for name, value in training.trained.ranker.rerank.weights.items())
         yield f"Of the best ads by effect and taste the score is {weights}. What a behaviour adds through the taste and"
-        yield "the linear ranker is exact; what the trees add is TreeSHAP's, by feature, summed by kernel and column."
+        yield "the linear ranker is exact; what trees add is TreeSHAP's, by feature, summed by kernel and column; what"
+        yield "a behaviour adds through a network is found by occlusion: the score less that of the history without it."
     yield ""
     yield "## Data"
     yield ""

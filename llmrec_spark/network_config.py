@@ -1,4 +1,4 @@
-"""The shape of a network that ranks the best ads, and how it learns; no file of conf/ has these sections yet."""
+"""The shape of a network that ranks the best ads, `ranker.network`, and how it learns, `ranker.learning`."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llmrec_spark.config_section import Section
+from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 
 
 class RankerConfig(Section):
@@ -16,8 +17,16 @@ class RankerConfig(Section):
     text_rank: int = Field(150, ge=1)  # numbers that the texts of an ad are made narrow to, to expect its pull
     columns: tuple[str, ...] = ()  # of `ads`, numbers: users may like one end of them, or those near each other
     groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
-    rerank: tuple[Literal["linear", "trees"], ...] = ()  # rankers of the best ads of a taste, stacked with it
+    rerank: tuple[Literal["linear", "trees", "network"], ...] = ()  # rankers of a taste's best ads, stacked with it
     positions: bool = True  # take positions out of clicks; false where they say nothing, or a user ranks them anew
     kernel_lists: int = Field(6_000, ge=32)  # that the weights of the kernels are learned from
     max_lists: int = Field(20_000, ge=32)  # of each of train, validation and test in memory, chosen by a hash
+    network: NetworkConfig = NetworkConfig()  # of `rerank: [network]`
+    learning: TrainingSettings = TrainingSettings()  # of the network
     seed: int = 1
+
+    @model_validator(mode="after")
+    def a_network_reads_behaviours(self) -> RankerConfig:
+        if "network" in self.rerank and self.network.behaviours == "text":
+            raise ValueError("rerank: network.behaviours is text, which no job makes; expected lstm or transformer")
+        return self

@@ -135,18 +135,30 @@ def histories(
 
 def shown_before(sequences: DataFrame, *, clicks: Sequence[str], by: Sequence[str] = ("user_id",)) -> DataFrame:
     """What a taste is learned from: the columns of `by`, and of each ad clicked or skipped, in arrays of one length,
-    shown_ads, shown_types (the click's, or SKIP), positions (NULL where unknown).
+    shown_ads, shown_types (the click's, or SKIP), shown_ts, positions (NULL where unknown).
 
     Reads    SEQUENCES' arrays; `clicks` are the types that answer an impression
     Users who neither clicked nor skipped anything have no row.
     """
     behaved = F.arrays_zip(
-        F.col("ad_ids").alias("ad_id"), F.col("event_types").alias("kind"), F.col("positions").alias("position")
+        F.col("ad_ids").alias("ad_id"),
+        F.col("event_types").alias("kind"),
+        F.col("event_ts").alias("ts"),
+        F.col("positions").alias("position"),
     )
     clicked = F.filter(behaved, lambda one: one["kind"].isin(*clicks) & one["ad_id"].isNotNull())
     skipped = F.transform(
-        F.arrays_zip(F.col("skipped_ad_ids").alias("ad_id"), F.col("skipped_positions").alias("position")),
-        lambda one: F.struct(one["ad_id"].alias("ad_id"), F.lit(SKIP).alias("kind"), one["position"].alias("position")),
+        F.arrays_zip(
+            F.col("skipped_ad_ids").alias("ad_id"),
+            F.col("skipped_ts").alias("ts"),
+            F.col("skipped_positions").alias("position"),
+        ),
+        lambda one: F.struct(
+            one["ad_id"].alias("ad_id"),
+            F.lit(SKIP).alias("kind"),
+            one["ts"].alias("ts"),
+            one["position"].alias("position"),
+        ),
     )
     return (
         sequences.select(*by, F.concat(clicked, skipped).alias("shown"))
@@ -155,6 +167,7 @@ def shown_before(sequences: DataFrame, *, clicks: Sequence[str], by: Sequence[st
             *by,
             F.col("shown.ad_id").alias("shown_ads"),
             F.col("shown.kind").alias("shown_types"),
+            F.col("shown.ts").alias("shown_ts"),
             F.col("shown.position").alias("positions"),
         )
     )

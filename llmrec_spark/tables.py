@@ -128,6 +128,7 @@ TASTES = Table(
         ("level", "double", "how readily the user clicks, in log-odds"),
         ("shown_ads", TEXT_LIST, "clicked and skipped"),
         ("shown_types", TEXT_LIST, "as in events; skip where it was shown and not clicked"),
+        ("age_days", "array<double>", "of each when the day began"),
         ("weights", "array<double>", "signed: taste for an ad is the sum of each times its kernels with that ad"),
         (
             "residuals",

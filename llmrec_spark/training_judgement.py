@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmrec_spark.model.training_sample import Sample
 
 RATE, EFFECT, UNTRAINED, CHAMPION, TRAINED = "rate", "effect", "untrained", "champion", "trained"
-TASTE, LINEAR, TREES = "taste", "linear", "trees"  # what a reranker adds
+TASTE, LINEAR, TREES, NETWORK = "taste", "linear", "trees", "network"  # what a reranker adds
 STEPS = (
     *((EFFECT, RATE), (TASTE, EFFECT), (LINEAR, TASTE), (TREES, TASTE), (TRAINED, TASTE)),
     *((TRAINED, EFFECT), (TRAINED, RATE), (TRAINED, UNTRAINED), (TRAINED, CHAMPION)),
@@ -133,7 +133,7 @@ def _scores(
         ranker, catalogue = open_taste_ranker(str(champion)), open_catalogue(str(folder))
         names = Names(tuple(ranker.reader.columns), ranker.reader.groups)
         features = ranker.reader.features(catalogue, of_items(columns, names, catalogue))
-        found = score_examples(ranker, features, examples, sample.before, sample.totals)
+        found = score_examples(ranker, catalogue, features, examples, sample.before, sample.totals)
         scores[CHAMPION] = found.score
     return {**scores, **trained.scored.steps, TRAINED: trained.scored.score}
 

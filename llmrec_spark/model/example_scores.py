@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec_spark.model.catalogue import Catalogue
 from llmrec_spark.model.count_effects import count_effects
+from llmrec_spark.model.network_batches import AdTable, Batch
+from llmrec_spark.model.network_lists import ad_table, batch_of, recent_behaviours
 from llmrec_spark.model.pair_features import compared_kernels, padded_pairs, pair_features
 from llmrec_spark.model.pair_kernels import ItemFeatures, KernelStack, pair_kernels
-from llmrec_spark.model.reranker import Reranker
+from llmrec_spark.model.ranking_network import RankingNetwork, score_lists
 from llmrec_spark.model.taste_gp import (
     Kernels,
     Level,
@@ -22,6 +25,7 @@ from llmrec_spark.model.taste_gp import (
     fitted_levels,
     padded,
     place_within,
+    residuals,
     taste_of_lists,
 )
 from llmrec_spark.model.taste_ranker import TasteRanker
@@ -49,6 +53,7 @@ class Tasted(NamedTuple):
     at: tuple[np.ndarray, np.ndarray]  # where each example stands in the lists
     effect: np.ndarray  # (n,)
     taste: np.ndarray  # (L, C)
+    age_days: Tensor  # (L, T) of the histories
     lookup: Kernels
 
     @property
@@ -59,24 +64,27 @@ class Tasted(NamedTuple):
 
 def score_examples(
     ranker: TasteRanker,
+    catalogue: Catalogue,
     features: ItemFeatures,
     examples: Examples,
     before: ShownBefore,
     totals: Totals,
-    lookup: Kernels | None = None,
 ) -> Scored:
     """What the ranker says of every example; `totals` are what is known of the ads of histories."""
-    given = tasted(ranker, features, examples, before, totals, lookup or pair_lookup(features))
-    return score_tasted(ranker, features, examples, given)
+    given = tasted(ranker, features, examples, before, totals, pair_lookup(features))
+    table = ad_table(catalogue, features, totals.clicks)
+    return score_tasted(ranker, features, table, examples, given)
 
 
-def score_tasted(ranker: TasteRanker, features: ItemFeatures, examples: Examples, given: Tasted) -> Scored:
+def score_tasted(
+    ranker: TasteRanker, features: ItemFeatures, table: AdTable, examples: Examples, given: Tasted
+) -> Scored:
     """The same, of what `tasted` gave."""
     taste = given.taste[given.at]
     levels = fitted_levels(given.histories, ranker.level).double().numpy()[examples.list]
     score, steps = given.effect + taste, {}
     if ranker.rerank is not None:
-        steps = _reranked(ranker.rerank, given, features, ranker.level)
+        steps = _reranked(ranker, given, features, table, examples)
         score = ranker.rerank.together(steps)
     return Scored(levels + ranker.position(np.ones(1)) + score, given.effect, taste, score, steps)
 
@@ -97,18 +105,35 @@ def tasted(
     theta = np.log(ranker.weights(features))
     weights = alphas(histories, lookup, theta, ranker.level)
     taste = taste_of_lists(weights, histories.item, lists.item, lookup, theta)
-    return Tasted(histories, lists, at, effect, taste, lookup)
+    return Tasted(histories, lists, at, effect, taste, padded_ages(before), lookup)
 
 
-def _reranked(reranker: Reranker, given: Tasted, features: ItemFeatures, level: Level) -> dict[str, np.ndarray]:
+def _reranked(
+    ranker: TasteRanker, given: Tasted, features: ItemFeatures, table: AdTable, examples: Examples
+) -> dict[str, np.ndarray]:
     """The scores that a reranker adds, of every example."""
+    assert ranker.rerank is not None
+    added = network_additions(ranker.rerank.network, ranker, given, examples, table)
     found: dict[str, list[np.ndarray]] = {}
-    parts = zip(list_features(given, features, level), torch.split(given.first, LISTS_AT_ONCE), strict=True)
-    for values, first in parts:
-        of_rows = reranker.scores(first.reshape(-1).numpy(), values.flatten(0, 1).numpy())
+    start = 0
+    for values in list_features(given, features, ranker.level):
+        rows = slice(start, start + len(values))
+        first, start = given.first[rows], rows.stop
+        of_network = None if added is None else added[rows].reshape(-1).double().numpy()
+        of_rows = ranker.rerank.scores(first.reshape(-1).numpy(), values.flatten(0, 1).numpy(), of_network)
         for name, one in of_rows.items():
             found.setdefault(name, []).append(one.reshape(first.shape))
     return {name: np.concatenate(of_lists)[given.at] for name, of_lists in found.items()}
+
+
+def network_additions(
+    network: RankingNetwork | None, ranker: TasteRanker, given: Tasted, examples: Examples, table: AdTable
+) -> Tensor | None:
+    """(L, C) what a network adds to effect + taste; None without one."""
+    if network is None:
+        return None
+    longest, width = network.shape.config.max_behaviours, network.shape.text_width
+    return additions(network, network_batch(ranker, given, examples, longest=longest, text_width=width), table)
 
 
 @torch.no_grad()
@@ -123,6 +148,40 @@ def list_features(given: Tasted, features: ItemFeatures, level: Level) -> Iterat
         yield pair_features(padded_pairs(known, asked, taste[rows], stack, columns, level))
 
 
+def network_batch(ranker: TasteRanker, given: Tasted, examples: Examples, *, longest: int, text_width: int) -> Batch:
+    """Every list of the examples; the offsets are what effect, taste and level say at the first position."""
+    histories, lists = given.histories, given.lists
+    levels = fitted_levels(histories, ranker.level)
+    behaviours = recent_behaviours(
+        histories.item, histories.clicked > 0.5, residuals(histories, levels), given.age_days, longest=longest
+    )
+    place = np.nan_to_num(examples.position, nan=0.0).astype(np.int64)
+    count = len(lists.item)
+    [positions] = padded(examples.list, count, (place,), (0,))
+    [converted] = padded(examples.list, count, (np.where(examples.clicked, examples.converted, 0.0),), (0.0,))
+    first = given.first + levels.double()[:, None] + float(ranker.position(np.ones(1))[0])
+    return batch_of(
+        torch.arange(count),
+        behaviours,
+        lists.item,
+        text_width=text_width,
+        positions=positions,
+        clicked=lists.clicked,
+        converted=converted,
+        first=first,
+        conversions=torch.full(lists.item.shape, ranker.conversion.base),
+    )
+
+
+def additions(network: RankingNetwork, batch: Batch, table: AdTable) -> Tensor:
+    """What the network adds to the offsets, (B, K) float32."""
+    found = [
+        score_lists(network, part, table).click - part.offsets
+        for part in (batch.rows(rows) for rows in torch.split(torch.arange(len(batch.items)), LISTS_AT_ONCE))
+    ]
+    return torch.cat(found) if found else batch.offsets
+
+
 def history_offset(ranker: TasteRanker, features: ItemFeatures, totals: Totals, before: ShownBefore) -> np.ndarray:
     """(m,) what people at large make of an ad at its place."""
     effects = ranker.click.effects(ranker.reader.prior_features(features), totals.shown, totals.clicks)
@@ -135,6 +194,14 @@ def padded_histories(before: ShownBefore, offset: np.ndarray) -> PaddedHistories
     owner = np.repeat(np.arange(len(before.offsets) - 1), np.diff(before.offsets))[kept]
     values = (before.item[kept], before.clicked[kept].astype(np.float32), offset[kept].astype(np.float32))
     return PaddedHistories(*padded(owner, len(before.offsets) - 1, values, (-1, 0.0, 0.0)))
+
+
+def padded_ages(before: ShownBefore) -> Tensor:
+    """(L, T) beside padded_histories."""
+    kept = before.item >= 0
+    owner = np.repeat(np.arange(len(before.offsets) - 1), np.diff(before.offsets))[kept]
+    [ages] = padded(owner, len(before.offsets) - 1, (before.age_days[kept].astype(np.float32),), (0.0,))
+    return ages
 
 
 def padded_lists(examples: Examples, offset: np.ndarray) -> tuple[PaddedLists, tuple[np.ndarray, np.ndarray]]:

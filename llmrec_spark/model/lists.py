@@ -90,9 +90,8 @@ class ListMaker:
             found = trained.probabilities(log_odds, items, terms.taste)
             value = found.value(self.pricing, self.price[items])
             lists.loc[rows.index, list(TRAINED)] = np.column_stack([*found, value])
-            names = trained.features.names
             reasons += list_reasons(
-                terms.behaviours, ad_ids[of_user], types[of_user], names, log_odds, 1.0, terms.features, ALWAYS
+                terms.behaviours, ad_ids[of_user], types[of_user], terms.parts, log_odds, 1.0, terms.features, ALWAYS
             )
         return reasons
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from llmrec_spark.model.network_batches import AdTable, Batch
 from llmrec_spark.model.ranking_network import RankingNetwork, score_lists
 
-ATTRIBUTION = "occlusion"  # its name in a model card
-
 
 class Contributions(NamedTuple):
     """Parts of the log-odds of a click at the first position: ranker + sum of behaviours + rest = log_odds.

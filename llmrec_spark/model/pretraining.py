@@ -28,8 +28,8 @@ class HistoryObjective(nn.Module):
         config = network.shape.config
         if config.behaviours == "text":
             raise ConfigError(
-                "training.pretraining.objective: network.behaviours is text, which has no behaviours to guess; "
-                "expected lstm or transformer. Set the objective to none."
+                "ranker.learning.pretraining.objective: ranker.network.behaviours is text, which has no behaviours to "
+                "guess; expected lstm or transformer. Set the objective to none."
             )
         self.network, self.settings = network, settings
         self.expect = nn.Linear(config.width, config.width)

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec_spark.model.example_scores import Tasted, list_features
+from llmrec_spark.model.example_scores import Tasted, list_features, network_additions, network_batch
 from llmrec_spark.model.linear_ranker import fit_linear_ranker
+from llmrec_spark.model.network_batches import AdTable
+from llmrec_spark.model.network_training import learn_network
 from llmrec_spark.model.pair_features import compared_kernels, feature_names
 from llmrec_spark.model.pair_kernels import ItemFeatures
-from llmrec_spark.model.reranker import LINEAR, TREES, Reranker
+from llmrec_spark.model.reranker import LINEAR, NETWORK, TREES, Reranker
 from llmrec_spark.model.taste_gp import PaddedHistories, PaddedLists
 from llmrec_spark.model.taste_ranker import TasteRanker
 from llmrec_spark.model.training_sample import Examples
@@ -23,9 +25,14 @@ STACK_PENALTY = 0.002  # of the weights, in standard deviations of the scores
 
 
 def learn_reranker(
-    ranker: TasteRanker, given: Tasted, features: ItemFeatures, examples: Examples, settings: RankerConfig
+    ranker: TasteRanker,
+    given: Tasted,
+    features: ItemFeatures,
+    table: AdTable,
+    examples: Examples,
+    settings: RankerConfig,
 ) -> Reranker:
-    """LINEAR, TREES or both, as settings.rerank says, from the lists that train; what each weighs from those held back.
+    """LINEAR, TREES, NETWORK as settings.rerank says, from the lists that train; what each weighs from those held back.
 
     What the position of an ad adds is taken out. Without lists held back, all scores weigh alike.
     """
@@ -49,14 +56,27 @@ def learn_reranker(
             seed=settings.seed,
             offset=moved[ours].double().numpy(),
         )
-    found = Reranker(kernels, columns, {}, linear, trees)
     weighs = teaching_lists(examples.list[examples.calibrates], lists, given.histories)
+    network = None
+    if NETWORK in settings.rerank:
+        longest, width = settings.network.max_behaviours, table.vectors.shape[1]
+        network = learn_network(
+            network_batch(ranker, given, examples, longest=longest, text_width=width),
+            table,
+            settings.network,
+            settings.learning,
+            learns=torch.as_tensor(np.unique(examples.list[examples.trains])),
+            judges=weighs,
+        ).network
+    added = network_additions(network, ranker, given, examples, table)
+    found = Reranker(kernels, columns, {}, linear, trees, network)
     judges = weighs if len(weighs) else learns
     shown = (lists.item >= 0)[judges]
-    scores = found.scores(given.first[judges][shown].numpy(), values[judges][shown].numpy())
-    table = torch.zeros(*shown.shape, len(scores))
-    table[shown] = torch.as_tensor(np.column_stack(list(scores.values()))).float()
-    stack = fit_linear_ranker(table, lists.clicked[judges], shown, offset=place[judges], penalty=STACK_PENALTY)
+    of_network = None if added is None else added[judges][shown].double().numpy()
+    scores = found.scores(given.first[judges][shown].numpy(), values[judges][shown].numpy(), of_network)
+    stacked = torch.zeros(*shown.shape, len(scores))
+    stacked[shown] = torch.as_tensor(np.column_stack(list(scores.values()))).float()
+    stack = fit_linear_ranker(stacked, lists.clicked[judges], shown, offset=place[judges], penalty=STACK_PENALTY)
     weights = stack.weights if len(weighs) and stack.weights.any() else np.ones(len(scores))
     return replace(found, weights=dict(zip(scores, (weights / stack.spread).tolist(), strict=True)))
 

@@ -1,10 +1,12 @@
 """Rankers of the best ads of a taste, on features of a user and an ad, and what each weighs in their sum.
 
-    score = w_taste (effect + taste) + w_linear linear(x) + w_trees trees(x)          x of pair_features
+    score = w_taste (effect + taste) + w_linear linear(x) + w_trees trees(x) + w_network network(history, ad)
+
+with x of pair_features; the network says what it adds to effect + taste.
 
 A stack (Wolpert, "Stacked generalization", Neural Networks 5, 1992): the weights are those of a list-wise linear ranker
 on lists held back. The parts of the linear ranker and of the taste are exact by behaviour and kernel, those of the
-trees are TreeSHAP's by feature; all of them add up to the score.
+trees are TreeSHAP's by feature, those of the network what is lost without a behaviour; all of them add up to the score.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec_spark.model.linear_ranker import LinearRanker
 from llmrec_spark.model.pair_features import EFFECT, LEVEL, PARTS, SINGLE, TASTE, behaviour_parts
+from llmrec_spark.model.ranking_network import RankingNetwork, load_network, save_network
 from llmrec_spark.model.tree_ranker import TreeRanker
 
-LINEAR, TREES = "linear", "trees"
+LINEAR, TREES, NETWORK = "linear", "trees", "network"
 FILE, LINEAR_FILE, TREES_FILE = "reranker.json", "linear.safetensors", "trees.txt"  # trees as LightGBM's own text
 
 
@@ -37,21 +40,24 @@ class ScoreTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class Reranker:
-    """What training chose; `weights` names the scores that it adds: TASTE and any of LINEAR and TREES."""
+    """What training chose; `weights` names the scores that it adds: TASTE and any of LINEAR, TREES and NETWORK."""
 
     kernels: tuple[str, ...]  # the F compared
     columns: tuple[str, ...]
     weights: Mapping[str, float]
     linear: LinearRanker | None = None
     trees: TreeRanker | None = None
+    network: RankingNetwork | None = None
 
-    def scores(self, first: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
-        """Each score by name, (n,), of effect + taste `first` (n,) and features (n, P)."""
+    def scores(self, first: np.ndarray, features: np.ndarray, added: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Each score by name, (n,), of effect + taste `first` (n,), features (n, P), what the network adds (n,)."""
         found = {TASTE: first}
         if self.linear is not None:
             found[LINEAR] = self.linear.score(features)
         if self.trees is not None:
             found[TREES] = self.trees.score(features)
+        if added is not None:
+            found[NETWORK] = added
         return found
 
     def together(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -61,7 +67,7 @@ class Reranker:
     def terms(
         self, effect: np.ndarray, features: np.ndarray, stack: np.ndarray, residual: np.ndarray, clicked: np.ndarray
     ) -> ScoreTerms:
-        """The score of one user's K ads by its reasons.
+        """The score of one user's K ads by its reasons, without the network's.
 
         effect (K,), features (K, P), stack (F, T, K) of the kernels compared, residual and clicked (T,)
         """
@@ -105,6 +111,8 @@ class Reranker:
             (folder / LINEAR_FILE).chmod(0o644)  # safetensors lets only the owner read
         if self.trees is not None:
             (folder / TREES_FILE).write_text(self.trees.text, encoding="utf-8")
+        if self.network is not None:
+            save_network(self.network, folder)
 
 
 def open_reranker(folder: Path) -> Reranker | None:
@@ -119,4 +127,5 @@ def open_reranker(folder: Path) -> Reranker | None:
         weights=numbers["weights"],
         linear=LinearRanker(**load_file(linear)) if linear.exists() else None,
         trees=TreeRanker(trees.read_text(encoding="utf-8")) if trees.exists() else None,
+        network=load_network(folder) if NETWORK in numbers["weights"] else None,
     )

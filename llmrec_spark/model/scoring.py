@@ -120,20 +120,15 @@ def score_candidates(live: LiveAds, requests: pd.DataFrame) -> pd.DataFrame:
 def score_again(live: LiveAds, users: pd.DataFrame) -> pd.DataFrame:
     """Rows of `matches` with the log_odds and score of the ranker's second step.
 
-    users  one row a user: their rows of `matches` as arrays, and level, shown_ads, clicked, weights, residuals
+    users  one row a user: their rows of `matches` as arrays, and the columns of matches.TASTE
     """
     trained = live.trained
     assert trained is not None
-    assert trained.ranker.rerank is not None
     tastes = trained.read(users)
     ad_ids, lengths = flatten(users["ad_id"])
     user, items = np.repeat(np.arange(len(users)), lengths), trained.items.get_indexer(ad_ids)
-    pairs = [trained.reranked(tastes, number, items[user == number]) for number in range(len(users))]
-    taste = np.concatenate([one for _, one in pairs])
-    first = trained.effects[0][items] + taste
-    reranker = trained.ranker.rerank
-    score = reranker.together(reranker.scores(first, np.concatenate([one for one, _ in pairs])))
-    log_odds = tastes.level[user] + trained.first_position + score
+    found = [trained.reranked(tastes, number, items[user == number]) for number in range(len(users))]
+    log_odds, taste = (np.concatenate(one) for one in zip(*found, strict=True))
     rows = {"user_id": users["user_id"].to_numpy()[user], "ad_id": ad_ids}
     rows |= {name: flatten(users[name])[0].astype(np.float64) for name in ("match", "background", "rate", "lift")}
     value = log_odds

@@ -6,6 +6,7 @@ What it reads of a run beside the catalogue is what `catalogue.save_figures` wro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,13 @@ from torch import Tensor
 from llmrec_spark.model.behaviour_encoder import flatten
 from llmrec_spark.model.catalogue import COLUMNS, COUNTS, open_catalogue
 from llmrec_spark.model.checkpoint import RANKER
+from llmrec_spark.model.network_attribution import occluded_contributions
+from llmrec_spark.model.network_batches import AdTable, Batch
+from llmrec_spark.model.network_lists import ad_table, batch_of, recent_behaviours
 from llmrec_spark.model.pair_features import EFFECT, LEVEL, Pairs, compared_kernels, pair_features
 from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
+from llmrec_spark.model.ranking_network import score_lists
+from llmrec_spark.model.reranker import NETWORK
 from llmrec_spark.model.taste_gp import (
     PaddedHistories,
     behaviour_weights,
@@ -44,6 +50,7 @@ class Tastes(NamedTuple):
     kept: np.ndarray  # (n,) the place of each in the flattened input
     residual: np.ndarray  # (n,) float64
     clicked: np.ndarray  # (n,) bool
+    age_days: np.ndarray  # (n,) float64
 
     def of(self, user: int) -> slice:
         """The rows of one user."""
@@ -53,7 +60,8 @@ class Tastes(NamedTuple):
 class Terms(NamedTuple):
     """log_odds of one user for K ads, taken apart; what is missing is the same for all users of a reranker."""
 
-    behaviours: np.ndarray  # (T, F, K) by impression and kernel
+    behaviours: np.ndarray  # (T, F, K) by impression and kernel, the network last where there is one
+    parts: tuple[str, ...]  # names of these F
     taste: np.ndarray  # (K,) of the Gaussian process alone
     features: Mapping[str, np.ndarray]  # (K,) by name
 
@@ -153,9 +161,10 @@ class TrainedAds:
         return pd.DataFrame(found)
 
     def read(self, batch: pd.DataFrame) -> Tastes:
-        """The tastes of requests: level, shown_ads, clicked, weights, residuals; NULL for a user without a history."""
+        """The tastes of requests: the columns of matches.TASTE, NULL for a user without a history."""
         ads, lengths = flatten(batch["shown_ads"])
-        alpha, residual = (flatten(batch[name])[0].astype(np.float64) for name in ("weights", "residuals"))
+        names = ("weights", "residuals", "age_days")
+        alpha, residual, ages = (flatten(batch[name])[0].astype(np.float64) for name in names)
         clicked = flatten(batch["clicked"])[0].astype(bool)
         item = self._known(ads)
         kept = np.flatnonzero((item >= 0) & (alpha != 0.0))
@@ -163,7 +172,8 @@ class TrainedAds:
         offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(batch)))])
         level = batch["level"].to_numpy(dtype=np.float64)
         level = np.where(np.isnan(level), self.ranker.level.mean, level)
-        return Tastes(item[kept], alpha[kept], offsets.astype(np.int64), level, kept, residual[kept], clicked[kept])
+        found = (one[kept] for one in (residual, clicked, ages))
+        return Tastes(item[kept], alpha[kept], offsets.astype(np.int64), level, kept, *found)
 
     def _known(self, ad_ids: np.ndarray) -> np.ndarray:
         """Items of ads, -1 where one is not in the catalogue or has no text."""
@@ -182,11 +192,36 @@ class TrainedAds:
         return np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
 
     def reranked(self, tastes: Tastes, user: int, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What a reranker reads of one user and the items (K,), (K, P), and the taste, (K,)."""
-        own = tastes.of(user)
+        """log_odds of one user for the items (K,) by the reranker, at the first position, and the taste, (K,) both."""
+        reranker, own = self.ranker.rerank, tastes.of(user)
+        assert reranker is not None
         stack = pair_kernels(self.features, tastes.item[own], items)
         taste = np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
-        return self.pair_features(tastes, user, items, stack, taste), taste
+        values = self.pair_features(tastes, user, items, stack, taste)
+        added = None
+        if reranker.network is not None:
+            batch, _ = self.network_batch(tastes, user, items)
+            added = score_lists(reranker.network, batch, self.ad_table).click[0].double().numpy()
+        score = reranker.together(reranker.scores(self.effects[0][items] + taste, values, added))
+        return tastes.level[user] + self.first_position + score, taste
+
+    @cached_property
+    def ad_table(self) -> AdTable:
+        """What a network reads of the ads."""
+        return ad_table(self.catalogue, self.features, self.clicks)
+
+    def network_batch(self, tastes: Tastes, user: int, items: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """One user and the items (K,) as a network reads them, and which of the user's impressions it reads, (T,)."""
+        assert self.ranker.rerank is not None
+        assert self.ranker.rerank.network is not None
+        own, shape = tastes.of(user), self.ranker.rerank.network.shape
+        parts = (np.arange(len(tastes.item[own])), tastes.clicked[own], tastes.residual[own], tastes.age_days[own])
+        longest = shape.config.max_behaviours
+        behaviours = recent_behaviours(*(torch.as_tensor(one)[None] for one in parts), longest=longest)
+        read = behaviours.items[0].numpy()
+        behaviours = replace(behaviours, items=torch.as_tensor(tastes.item[own][read])[None])
+        asked = torch.as_tensor(np.array(items))[None]
+        return batch_of(torch.zeros(1, dtype=torch.long), behaviours, asked, text_width=shape.text_width), read
 
     def pair_features(
         self, tastes: Tastes, user: int, items: np.ndarray, stack: np.ndarray, taste: np.ndarray
@@ -225,14 +260,23 @@ class TrainedAds:
         taste = of_taste.sum(axis=(0, 1))
         level = np.full(len(items), tastes.level[user] + self.first_position)
         effect = self.effects[0][items]
-        if self.ranker.rerank is None:
-            return Terms(of_taste, taste, {EFFECT: effect, LEVEL: level})
-        compared = compared_kernels(self.features.names)
+        parts, reranker = tuple(self.features.names), self.ranker.rerank
+        if reranker is None:
+            return Terms(of_taste, parts, taste, {EFFECT: effect, LEVEL: level})
+        compared = compared_kernels(parts)
         values = self.pair_features(tastes, user, items, stack, taste)
-        found = self.ranker.rerank.terms(effect, values, stack[compared], tastes.residual[own], tastes.clicked[own])
+        found = reranker.terms(effect, values, stack[compared], tastes.residual[own], tastes.clicked[own])
         behaviours = of_taste * found.taste
         behaviours[:, compared] += found.behaviours
-        return Terms(behaviours, taste, {**found.features, LEVEL: level + found.features.get(LEVEL, 0.0)})
+        features = {**found.features, LEVEL: level + found.features.get(LEVEL, 0.0)}
+        if reranker.network is not None:
+            batch, read = self.network_batch(tastes, user, items)
+            weight, said = reranker.weights[NETWORK], occluded_contributions(reranker.network, batch, self.ad_table)
+            of_network = np.zeros((len(behaviours), 1, len(items)))
+            of_network[read, 0] = weight * said.behaviours[0].double().numpy()
+            behaviours, parts = np.concatenate([behaviours, of_network], axis=1), (*parts, NETWORK)
+            features[NETWORK] = weight * said.rest[0].double().numpy()
+        return Terms(behaviours, parts, taste, features)
 
 
 @lru_cache(maxsize=1)

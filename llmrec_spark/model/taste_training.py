@@ -22,6 +22,7 @@ from llmrec_spark.model.example_scores import (
     tasted,
 )
 from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
+from llmrec_spark.model.network_lists import ad_table
 from llmrec_spark.model.rerank_training import learn_reranker, teaching_lists
 from llmrec_spark.model.taste_gp import Level, learn_theta
 from llmrec_spark.model.taste_ranker import TasteRanker
@@ -90,9 +91,10 @@ def train_taste_ranker(
     )
     ranker = replace(ranker, theta=dict(zip(features.names, theta.tolist(), strict=True)))
     given = tasted(ranker, features, examples, before, totals, lookup)
+    table = ad_table(catalogue, features, totals.clicks)
     if settings.rerank:
-        ranker = replace(ranker, rerank=learn_reranker(ranker, given, features, examples, settings))
-    scored = score_tasted(ranker, features, examples, given)
+        ranker = replace(ranker, rerank=learn_reranker(ranker, given, features, table, examples, settings))
+    scored = score_tasted(ranker, features, table, examples, given)
     judged = examples.calibrates if examples.calibrates.any() else examples.trains
     bought = (examples.trains | examples.calibrates) & ~np.isnan(examples.converted) & examples.clicked
     of_ad = conversion.effects(known, totals.settled, totals.conversions)[examples.item]

@@ -38,8 +38,11 @@ HISTORY_COLUMNS = (
     "event_ts",
     "positions",
     "skipped_ad_ids",
+    "skipped_ts",
     "skipped_positions",
 )
+TIMES = ("event_ts", "skipped_ts")
+DAY = 86_400e6  # microseconds
 
 
 class Examples(NamedTuple):
@@ -64,6 +67,7 @@ class ShownBefore(NamedTuple):
     clicked: np.ndarray  # (m,) bool
     position: np.ndarray  # (m,) float from 1, NaN where unknown
     offsets: np.ndarray  # (L + 1,)
+    age_days: np.ndarray  # (m,) float when the day of the list began; 0 of what came later
 
 
 class Totals(NamedTuple):
@@ -79,7 +83,7 @@ class Sample(NamedTuple):
     """What training holds in memory."""
 
     rows: pd.DataFrame  # (n,) EXAMPLE_COLUMNS, list after list
-    histories: pd.DataFrame  # (L,) a row per list: HISTORY_COLUMNS, event_ts in microseconds; empty if nothing is known
+    histories: pd.DataFrame  # (L,) a row per list: HISTORY_COLUMNS, TIMES in microseconds; empty if nothing is known
     examples: Examples  # of `rows`
     before: ShownBefore  # of `histories`
     totals: Totals
@@ -178,9 +182,10 @@ def _read_histories(files: Iterable[str], wanted: pd.DataFrame) -> pd.DataFrame:
     found = [pd.DataFrame(columns=list(HISTORY_COLUMNS)).astype({"run_date": "M8[ns]"})]
     keys = wanted.drop_duplicates()
     for batch in example_batches(files, columns=HISTORY_COLUMNS, together=()):
-        happened = batch.column("event_ts").cast(pa.list_(pa.timestamp("us", "UTC"))).cast(pa.list_(pa.int64()))
-        place = batch.schema.get_field_index("event_ts")
-        rows = batch.set_column(place, "event_ts", happened).to_pandas(date_as_object=False)
+        for name in TIMES:
+            happened = batch.column(name).cast(pa.list_(pa.timestamp("us", "UTC"))).cast(pa.list_(pa.int64()))
+            batch = batch.set_column(batch.schema.get_field_index(name), name, happened)
+        rows = batch.to_pandas(date_as_object=False)
         found.append(rows.assign(run_date=rows["run_date"].astype("M8[ns]")).merge(keys, on=HISTORY, how="inner"))
     return pd.concat([one for one in found if len(one)] or found, ignore_index=True)
 
@@ -196,9 +201,12 @@ def shown_before(histories: pd.DataFrame, items: pd.Index, answers: Sequence[str
     owners = np.concatenate([owner[clicked], skip_owner])
     order = np.argsort(owners, kind="stable")
     place = np.concatenate([positions[clicked], flatten(histories["skipped_positions"])[0]])
+    happened = np.concatenate([flatten(histories["event_ts"])[0][clicked], flatten(histories["skipped_ts"])[0]])
+    began = histories["run_date"].to_numpy(dtype="M8[us]").astype(np.int64)[owners]
     return ShownBefore(
         item=items.get_indexer(np.concatenate([ads[clicked], skipped])[order]),
         clicked=np.repeat([True, False], [int(clicked.sum()), len(skipped)])[order],
         position=pd.to_numeric(pd.Series(place), errors="coerce").to_numpy(dtype=np.float64)[order],
         offsets=np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(histories)))]),
+        age_days=np.maximum((began - happened.astype(np.int64)) / DAY, 0.0)[order],
     )

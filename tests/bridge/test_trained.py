@@ -1,5 +1,7 @@
 """A trained ranker through the stages of a day: tastes, matches of all ads and of given ones, lists with reasons."""
 
+from datetime import UTC, date, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from llmrec_spark.model.catalogue import open_catalogue, save_figures
 from llmrec_spark.model.taste_scoring import TrainedAds
 from llmrec_spark.model.taste_training import train_taste_ranker
 from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
+from llmrec_spark.network_config import TrainingSettings
 from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.rankings import matched_ads, rankings
 from llmrec_spark.tables import SEQUENCES, TASTES
@@ -19,6 +22,7 @@ from llmrec_spark.tastes import tastes
 from tests.model.catalogues import simple_world, unit
 
 ADS = [f"ad{number:02d}" for number in range(12)]  # even ones are of one kind, odd ones of another
+NOON = datetime(2026, 2, 20, 12, tzinfo=UTC)
 USERS = ["likes_even", "likes_odd", "only_skips", "new"]
 RANKING = RankingConfig(max_per_advertiser=None, max_per_category=None, max_per_user=4)
 PER_CONVERSION = ValueConfig(pricing="per_conversion")
@@ -33,7 +37,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reranking(tmp_path_factory):
     """The same with a reranker."""
-    return run_folder(tmp_path_factory, rerank=("linear", "trees"))
+    return run_folder(tmp_path_factory, rerank=("linear", "trees", "network"), learning=TrainingSettings(epochs=1))
 
 
 def run_folder(tmp_path_factory, **more):
@@ -53,7 +57,7 @@ def run_folder(tmp_path_factory, **more):
     every = np.ones(len(item), dtype=bool)
     known = Examples(number, number, item, position, clicked, converted, shown[item], clicks[item], every, ~every)
     history = ShownBefore(
-        *(np.concatenate(part) for part in zip(*before, strict=True)), np.ones(360), np.arange(61) * 6
+        *(np.concatenate(part) for part in zip(*before, strict=True)), np.ones(360), np.arange(61) * 6, np.ones(360)
     )
     totals = Totals(shown, clicks, clicks, np.bincount(item, converted, len(ADS)))
     settings = RankerConfig(text_rank=4, kernel_lists=600, **more)
@@ -81,12 +85,15 @@ def tastes_of_users(spark, folder):
         "only_skips": ([], ADS[:4:2]),
     }
     rows = [
-        ("run", user, clicked, [None] * len(clicked), ["click"] * len(clicked), [], [1] * len(clicked), [], skipped, [])
+        (
+            *("run", user, clicked, [None] * len(clicked), ["click"] * len(clicked), [NOON] * len(clicked)),
+            *([1] * len(clicked), [], skipped, [NOON] * len(skipped)),
+        )
         for user, (clicked, skipped) in of_users.items()
     ]
     kinds = SEQUENCES.ddl.rsplit(",", 1)[0]
     history = spark.createDataFrame(rows, kinds).withColumn("skipped_positions", F.array().cast("array<int>"))
-    found = tastes(history, clicks=["click"], catalogue=str(folder[0]), tasks=2)
+    found = tastes(history, as_of=date(2026, 3, 1), clicks=["click"], catalogue=str(folder[0]), tasks=2)
     assert set(found.columns) == {column.name for column in TASTES.columns} - {"run_id"}
     return found.persist()
 
@@ -202,10 +209,7 @@ def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
     kept = ("match", "background", "rate", "lift")
     assert all([row[name] for name in kept] == [first[pair][name] for name in kept] for pair, row in found.items())
     tastes = ads.read(with_tastes(spark.createDataFrame([("likes_odd",)], "user_id string"), liked).toPandas())
-    features, taste = ads.reranked(tastes, 0, ads.catalogue.live)
-    reranker = ads.ranker.rerank
-    score = reranker.together(reranker.scores(ads.effects[0][ads.catalogue.live] + taste, features))
-    expected = tastes.level[0] + ads.first_position + score
+    expected, _ = ads.reranked(tastes, 0, ads.catalogue.live)
     assert [found["likes_odd", ad].log_odds for ad in ADS] == pytest.approx(expected.tolist(), abs=1e-6)
     pairs = [(user, ad) for user in USERS for ad in ADS[3:6]]
     given = by_pair(scored(spark, reranking, liked, given=pairs, reranked=liked))

@@ -73,7 +73,8 @@ def trained(log, world):
         counts = earlier.groupby("item")["clicked"].agg(["size", "sum"]).reindex(range(ADS), fill_value=0)
         shown[of_day.index], clicks[of_day.index] = counts.loc[of_day["item"]].to_numpy().T
     for _, one in kept.groupby(lists):
-        before.append(rows[(rows.user == one.user.iloc[0]) & (rows.day < one.day.iloc[0])])
+        earlier = rows[(rows.user == one.user.iloc[0]) & (rows.day < one.day.iloc[0])]
+        before.append(earlier.assign(age=one.day.iloc[0] - earlier["day"]))
     examples = Examples(
         lists,
         kept["user"].to_numpy(),
@@ -88,7 +89,8 @@ def trained(log, world):
     )
     joined = pd.concat(before)
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in before])])
-    seen = ShownBefore(joined["item"].to_numpy(), joined["clicked"].to_numpy(), joined["position"].to_numpy(), offsets)
+    flat = (joined[name].to_numpy() for name in ("item", "clicked", "position"))
+    seen = ShownBefore(*flat, offsets, joined["age"].to_numpy(dtype=float))
     columns, names = (
         np.stack([np.arange(ADS, dtype=float), np.arange(ADS) // 2 % 5], axis=1),
         Names(("length",), ("maker",)),
@@ -98,4 +100,4 @@ def trained(log, world):
         given = (world.catalogue(), world.fields, columns, names, examples, seen, totals_of(examples), settings)
         return train_taste_ranker(*given)
 
-    return train(SETTINGS), examples, train
+    return train(SETTINGS), examples, train, seen, totals_of(examples)

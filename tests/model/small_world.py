@@ -10,7 +10,7 @@ from llmrec_spark.ranker_config import RankerConfig
 
 ADS, USERS, DAYS, SHOWN = 40, 120, 6, 8
 SETTINGS = RankerConfig(kernel_lists=2_000, text_rank=4)
-HISTORY = ("shown_ads", "clicked", "weights", "residuals")
+HISTORY = ("shown_ads", "clicked", "age_days", "weights", "residuals")
 NOBODY = pd.DataFrame({"user_id": ["new"], "level": [np.nan], **{name: [None] for name in HISTORY}})
 
 
@@ -44,8 +44,9 @@ def requests(log, users):
     for user in users:
         own = rows[rows.user == user]
         names = [f"ad{n:02d}" for n in own["item"]]
-        found.append((f"u{user}", names, own["clicked"].tolist(), own["position"].tolist()))
-    return pd.DataFrame(found, columns=["user_id", "shown_ads", "clicked", "positions"])
+        ages = (DAYS - own["day"]).astype(float).tolist()
+        found.append((f"u{user}", names, own["clicked"].tolist(), own["position"].tolist(), ages))
+    return pd.DataFrame(found, columns=["user_id", "shown_ads", "clicked", "positions", "age_days"])
 
 
 def with_tastes(ads, batch):

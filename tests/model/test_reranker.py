@@ -1,6 +1,7 @@
 """A reranker beside the taste: trained on a small world, saved, and taken apart."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from llmrec_spark.model.pair_features import feature_names
 from llmrec_spark.model.reranker import Reranker, open_reranker
 from llmrec_spark.model.taste_ranker import open_taste_ranker
 from llmrec_spark.model.tree_ranker import fit_tree_ranker
+from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 from tests.model.small_world import NOBODY, SETTINGS, ads_of, requests, with_tastes
 
 KERNELS, COLUMNS = ("title text", "same"), ("year",)
@@ -34,23 +36,26 @@ def test_a_saved_reranker_scores_the_same(tmp_path, parts):
     ranker.save(tmp_path)
     opened = open_reranker(tmp_path)
     first, features = rng.normal(size=9), rng.normal(size=(9, len(NAMES)))
-    assert set(opened.scores(first, features)) == {"taste", *parts}
-    for name, one in ranker.scores(first, features).items():
-        np.testing.assert_array_equal(opened.scores(first, features)[name], one)
+    assert set(opened.scores(first, features, None)) == {"taste", *parts}
+    for name, one in ranker.scores(first, features, None).items():
+        np.testing.assert_array_equal(opened.scores(first, features, None)[name], one)
     assert (opened.kernels, opened.columns, opened.weights) == (ranker.kernels, ranker.columns, ranker.weights)
     assert open_reranker(tmp_path / "other") is None
 
 
 def test_its_score_is_the_weighted_sum():
     ranker, rng = some_reranker(0), np.random.default_rng(2)
-    found = ranker.scores(rng.normal(size=5), rng.normal(size=(5, len(NAMES))))
+    found = ranker.scores(rng.normal(size=5), rng.normal(size=(5, len(NAMES))), None)
     expected = 0.7 * found["taste"] + 1.2 * found["linear"] + 0.4 * found["trees"]
     np.testing.assert_allclose(ranker.together(found), expected)
 
 
 @pytest.fixture(scope="module")
 def learned(trained):
-    return trained[2](SETTINGS.model_copy(update={"rerank": ("linear", "trees")}))
+    network = NetworkConfig(width=8, heads=2, max_behaviours=20)
+    learning = TrainingSettings(epochs=2)
+    changes = {"rerank": ("linear", "trees", "network"), "network": network, "learning": learning}
+    return trained[2](SETTINGS.model_copy(update=changes))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,7 @@ def ads(learned, world, log, tmp_path_factory):
 
 def test_training_weighs_what_it_adds_and_tells_each(learned, trained):
     scored, examples = learned.scored, trained[1]
-    assert set(scored.steps) == {"taste", "linear", "trees"} == set(learned.ranker.rerank.weights)
+    assert set(scored.steps) == {"taste", "linear", "trees", "network"} == set(learned.ranker.rerank.weights)
     np.testing.assert_allclose(scored.steps["taste"], scored.effect + scored.taste, atol=1e-5)
     np.testing.assert_allclose(learned.ranker.rerank.together(scored.steps), scored.score)
     judged = examples.calibrates
@@ -70,11 +75,7 @@ def test_training_weighs_what_it_adds_and_tells_each(learned, trained):
 
 def reasons_of(ads, tastes, user=0):
     """Terms of every live ad, and the log-odds that `matches` has of them."""
-    live = ads.catalogue.live
-    features, taste = ads.reranked(tastes, user, live)
-    reranker = ads.ranker.rerank
-    score = reranker.together(reranker.scores(ads.effects[0][live] + taste, features))
-    return ads.terms(tastes, user, live), tastes.level[user] + ads.first_position + score
+    return ads.terms(tastes, user, ads.catalogue.live), ads.reranked(tastes, user, ads.catalogue.live)[0]
 
 
 def test_terms_add_up_but_for_what_all_ads_share(ads, log):
@@ -95,3 +96,20 @@ def test_a_saved_ranker_keeps_its_reranker(ads, learned, tmp_path):
     opened = open_taste_ranker(str(tmp_path / "ranker"))
     assert opened.rerank.trees.text == learned.ranker.rerank.trees.text
     np.testing.assert_array_equal(opened.rerank.linear.weights, learned.ranker.rerank.linear.weights)
+    weights = learned.ranker.rerank.network.state_dict()
+    assert all(torch.equal(one, weights[name]) for name, one in opened.rerank.network.state_dict().items())
+
+
+def test_a_day_scores_a_list_as_its_example_was_scored(ads, learned, trained):
+    _, examples, _, seen, _ = trained
+    number = examples.list[examples.calibrates][0]
+    of_list, own = np.flatnonzero(examples.list == number), slice(*seen.offsets[number : number + 2])
+    histories = {
+        "shown_ads": [f"ad{item:02d}" for item in seen.item[own]],
+        "clicked": seen.clicked[own],
+        "positions": seen.position[own],
+        "age_days": seen.age_days[own],
+    }
+    batch = pd.DataFrame({"user_id": ["u"], **{name: [list(one)] for name, one in histories.items()}})
+    found, _ = ads.reranked(ads.read(with_tastes(ads, batch)), 0, examples.item[of_list])
+    assert np.corrcoef(found, learned.scored.log_odds[of_list])[0, 1] > 0.95  # counts of ads are those of a later day

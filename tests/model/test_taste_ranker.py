@@ -68,6 +68,7 @@ def test_an_ad_that_is_not_known_any_more_changes_nothing(ads, log):
     gone = batch.copy()
     gone["shown_ads"] = [["gone", *batch["shown_ads"][0]]]
     gone["clicked"], gone["positions"] = [[True, *batch["clicked"][0]]], [[1, *batch["positions"][0]]]
+    gone["age_days"] = [[1.0, *batch["age_days"][0]]]
     with_it, without = (log_odds(ads, ads.read(with_tastes(ads, one))) for one in (gone, batch))
     np.testing.assert_allclose(with_it, without, atol=1e-5)
 
@@ -110,7 +111,8 @@ def test_predicted_clicks_are_as_many_as_observed_and_follow_the_truth(ads, trai
 def test_without_examples_of_one_side_training_still_ends(trained, world, trains):
     every = np.ones(len(trained[1].trains), dtype=bool)
     examples = trained[1]._replace(trains=every & trains, calibrates=every & (not trains), clicked=every & False)
-    nothing = ShownBefore(np.zeros(0, int), np.zeros(0, bool), np.zeros(0), np.zeros(examples.list.max() + 2, int))
+    none = np.zeros(0)
+    nothing = ShownBefore(none.astype(int), none.astype(bool), none, np.zeros(examples.list.max() + 2, int), none)
     found = train_taste_ranker(
         world.catalogue(), world.fields, np.empty((ADS, 0)), Names(), examples, nothing, totals_of(examples), SETTINGS
     )

@@ -197,4 +197,7 @@ def test_what_was_shown_before_is_what_was_clicked_and_what_was_skipped(spark):
     assert found["u"].shown_ads == ["a", "b", "c", "a"]
     assert found["u"].shown_types == ["click", "click", "skip", "skip"]
     assert found["u"].positions == [2, None, 1, 1]
+    minutes = [(one.replace(tzinfo=None) - found["u"].shown_ts[0]).total_seconds() / 60 for one in found["u"].shown_ts]
+    assert minutes[:2] == [0, 3]
+    assert minutes[3] - minutes[2] == 1
     assert (found["skipper"].shown_ads, found["skipper"].shown_types) == (["d"], ["skip"])

@@ -178,3 +178,6 @@ def test_what_was_shown_before_is_read_as_the_daily_job_reads_it(filled):
         assert ["ab"[item] for item in found.before.item[known]] == ([] if row is None else row.shown_ads)
         kinds = [] if row is None else [kind == "click" for kind in row.shown_types]
         assert found.before.clicked[known].tolist() == kinds
+        began = found.histories["run_date"].iloc[place]
+        ages = [] if row is None else [(began - pd.Timestamp(ts)) / pd.Timedelta(days=1) for ts in row.shown_ts]
+        assert found.before.age_days[known] == pytest.approx([max(age, 0.0) for age in ages])
