@@ -71,7 +71,7 @@ Around the line
     daily_runs          one run per day asked for
     evaluated_log       the log, users and ads as an evaluation reads them
     held_back           how well scorers order lists that were held back, on arrays
-    training_data       the tables a model learns from, filled day by day
+    training_data       the tables a model learns from, filled some days at a time
     training_judgement  a trained model beside others, on lists held back
     model_training      a ranker learned from the tables
     model_cards         what a trained model is and how good it was, in words

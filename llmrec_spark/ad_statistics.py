@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from llmrec_spark.events import midnight
@@ -13,11 +13,11 @@ from llmrec_spark.events import midnight
 RATE_BOUNDS = (1e-4, 0.5)  # of the overall mean
 
 
-def in_window(rows: DataFrame, *, as_of: date, window_days: int | None) -> DataFrame:
-    """The rows whose event_ts is in the days before `as_of`; all of them where the window is None."""
+def in_window(rows: DataFrame, *, as_of: date | Column, window_days: int | None) -> DataFrame:
+    """The rows whose event_ts is in the days before `as_of`, a date or theirs; all of them where the window is None."""
     if window_days is None:
         return rows
-    return rows.where(F.col("event_ts") >= midnight(as_of - timedelta(days=window_days)))
+    return rows.where(F.col("event_ts") >= midnight(F.date_sub(F.lit(as_of), window_days)))
 
 
 def ad_statistics(

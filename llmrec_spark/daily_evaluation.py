@@ -70,13 +70,13 @@ def evaluate_day(
         shown = once(
             outcomes(
                 known.events,
-                on=day,
+                on=[day],
                 impressions=config.events.impressions,
                 clicks=config.events.clicks,
                 conversions=config.events.conversions,
                 click_hours=config.evaluation.click_hours,
                 conversion_days=config.evaluation.conversion_days,
-            )
+            ).drop("run_date")
         )
         judged = once(_judged(storage, config, known, shown, run, other, day))
         [counts] = judged.agg(

@@ -11,12 +11,20 @@ from pyspark.sql import functions as F
 from llmrec_spark.input_tables import EVENTS
 from llmrec_spark.quarantine import REFUSED, refuse_doubles
 
+SECONDS_PER_DAY = 86_400
 EARLIEST, LATEST = "2000-01-01 00:00:00Z", "2100-01-01 00:00:00Z"
 
 
-def midnight(day: date) -> Column:
-    """00:00 UTC of a day, whatever the session's time zone."""
-    return F.lit(f"{day} 00:00:00Z").cast("timestamp")
+def midnight(day: date | Column) -> Column:
+    """00:00 UTC of a day, or of each day of a column of dates, whatever the session's time zone."""
+    if isinstance(day, date):
+        return F.lit(f"{day} 00:00:00Z").cast("timestamp")
+    return F.timestamp_seconds(F.unix_date(day).cast("bigint") * SECONDS_PER_DAY)
+
+
+def day_of(happened: str) -> Column:
+    """The UTC day of a timestamp, whatever the session's time zone."""
+    return F.date_from_unix_date(F.floor(F.unix_seconds(happened) / SECONDS_PER_DAY).cast("int"))
 
 
 def checked_events(events: DataFrame, *, as_of: date, types: Sequence[str], searches: Sequence[str]) -> DataFrame:

@@ -1,4 +1,4 @@
-"""What came of each impression of a day: its click, its conversions, their value, its cost. Not stored."""
+"""What came of each impression of some days: its click, its conversions, their value, its cost. Not stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from llmrec_spark.events import midnight
+from llmrec_spark.events import day_of, midnight
 from llmrec_spark.impressions import credited_clicks
 
 LOOK_BACK_DAYS = 7  # a click of the day may belong to a request of so long ago, and is then no click of the day's
@@ -17,37 +17,40 @@ LOOK_BACK_DAYS = 7  # a click of the day may belong to a request of so long ago,
 def outcomes(
     events: DataFrame,
     *,
-    on: date,
+    on: Sequence[date],
     impressions: Sequence[str],
     clicks: Sequence[str],
     conversions: Sequence[str],
     click_hours: float,
     conversion_days: float,
 ) -> DataFrame:
-    """One row per impression of `on`: event_id, user_id, ad_id, run_id, request_id, position, event_ts, propensity,
-    clicked, conversions, converted, value, cost.
+    """One row per impression of the days of `on`: run_date (its day), event_id, user_id, ad_id, run_id, request_id,
+    position, event_ts, propensity, clicked, conversions, converted, value, cost.
 
     A click counts within `click_hours` of its impression. A conversion is credited to the last click of its user and
     ad in the `conversion_days` before it, and through that click to an impression. value is the sum over the
     conversions, cost that of the impression and of its clicks; NULL where the log has none. events has one row an
-    event_id, and reaches back at least to the day and as far after it as the windows.
+    event_id, and reaches back at least to the first day and as far after the last as the windows. For each day the log
+    begins LOOK_BACK_DAYS before it, so its rows are the same whichever other days are in `on`.
     """
-    from_day = events.where(F.col("event_ts") >= midnight(on - timedelta(days=LOOK_BACK_DAYS)))
-    shown = from_day.where(F.col("event_type").isin(*impressions)).where(
-        (F.col("event_ts") >= midnight(on)) & (F.col("event_ts") < midnight(on + timedelta(days=1)))
+    since = [day - timedelta(days=LOOK_BACK_DAYS) for day in on]
+    known = events.where(F.col("event_ts") >= midnight(min(since)))
+    shown = known.where(F.col("event_type").isin(*impressions)).withColumn("run_date", day_of("event_ts"))
+    shown = shown.where(F.col("run_date").isin(*on))
+    clicked = credited_clicks(known, impressions=impressions, clicks=clicks, since=since)
+    of_day = shown.select(
+        F.date_sub("run_date", LOOK_BACK_DAYS).alias("since"), "event_id", F.col("event_ts").alias("shown_ts")
     )
-    clicked = credited_clicks(from_day, impressions=impressions, clicks=clicks)
-    of_day = shown.select("event_id", F.col("event_ts").alias("shown_ts"))
     in_time = _after("shown_ts", "clicked_ts") <= click_hours * 3600.0
-    counted = clicked.join(of_day, on="event_id", how="inner").where(in_time)
+    counted = clicked.join(of_day, on=["since", "event_id"], how="inner").where(in_time)
     of_clicks = counted.groupBy("event_id").agg(F.count("*").alias("clicks"), F.sum("cost").alias("click_cost"))
-    converted = credited_conversions(from_day, clicked, conversions=conversions, days=conversion_days)
+    converted = credited_conversions(known, clicks=clicks, conversions=conversions, days=conversion_days)
     of_conversions = (
         converted.join(counted.select("click_id", "event_id"), on="click_id", how="inner")
         .groupBy("event_id")
         .agg(F.count("*").alias("conversions"), F.sum("value").alias("value"))
     )
-    columns = ["event_id", "user_id", "ad_id", "run_id", "request_id", "position", "event_ts", "propensity"]
+    columns = ["run_date", "event_id", "user_id", "ad_id", "run_id", "request_id", "position", "event_ts", "propensity"]
     has_cost = F.col("cost").isNotNull() | F.col("click_cost").isNotNull()
     both = F.coalesce("cost", F.lit(0.0)) + F.coalesce("click_cost", F.lit(0.0))
     return (
@@ -66,21 +69,19 @@ def outcomes(
 
 
 def credited_conversions(
-    events: DataFrame, clicked: DataFrame, *, conversions: Sequence[str], days: float
+    events: DataFrame, *, clicks: Sequence[str], conversions: Sequence[str], days: float
 ) -> DataFrame:
-    """One row per conversion that a click claims: value, click_id of the last click in `days` before it.
-
-    Reads    clicked: click_id, user_id, ad_id, clicked_ts, as credited_clicks gives them
-    """
+    """One row per conversion that a click claims: value, click_id of the last click in `days` before it."""
+    clicked = events.where(F.col("event_type").isin(*clicks))
     bought = events.where(F.col("event_type").isin(*conversions))
     sides = clicked.select(
         "user_id",
         "ad_id",
-        F.col("clicked_ts").alias("ts"),
+        F.col("event_ts").alias("ts"),
         F.lit(0).alias("is_conversion"),  # a click at the conversion's instant comes before it
-        F.col("click_id").alias("event_id"),
+        "event_id",
         F.lit(None).cast("double").alias("value"),
-        F.struct("clicked_ts", "click_id").alias("click"),
+        F.struct(F.col("event_ts").alias("clicked_ts"), F.col("event_id").alias("click_id")).alias("click"),
     ).unionByName(
         bought.select(
             "user_id",

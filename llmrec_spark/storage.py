@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -39,6 +39,8 @@ CONFLICTS = (  # what Delta raises when another writer was there first; none is 
     MetadataChangedException,
     ProtocolChangedException,
 )
+
+Value = date | datetime | str  # of a column that says which rows are replaced
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,14 @@ class Storage:
         rows = _checked(table, rows.withColumn("run_id", F.lit(run_id)))
         return self._commit(table, rows, f"run_id = '{run_id}'", {"run_id": run_id})
 
-    def write_where(self, table: Table, rows: DataFrame, where: Mapping[str, date | datetime | str]) -> int:
-        """Replaces the rows whose columns equal `where` by `rows`, which all do, in one commit; returns how many."""
-        condition = " AND ".join(f"{name} = {_literal(value)}" for name, value in where.items())
-        lineage = {name: str(value) for name, value in where.items()}
+    def write_where(self, table: Table, rows: DataFrame, where: Mapping[str, Value | Sequence[date]]) -> int:
+        """Replaces the rows whose columns equal `where` by `rows`, which all do, in one commit; returns how many.
+
+        A column of which `where` has several dates equals one of them.
+        """
+        several = {name: [value] if isinstance(value, Value) else value for name, value in where.items()}
+        condition = " AND ".join(f"{name} IN ({', '.join(map(_literal, values))})" for name, values in several.items())
+        lineage = {name: ", ".join(map(str, values)) for name, values in several.items()}
         return self._commit(table, _checked(table, rows), condition, lineage)
 
     def publish(self, rows: DataFrame, run_date: date, lineage: Mapping[str, Any]) -> int:
@@ -228,7 +234,7 @@ def _committed(commit: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _literal(value: date | datetime | str) -> str:
+def _literal(value: Value) -> str:
     if isinstance(value, datetime):
         return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ')}'"
     return f"DATE '{value}'" if isinstance(value, date) else f"'{value}'"

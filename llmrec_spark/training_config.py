@@ -52,10 +52,6 @@ class TrainingConfig(Section):
                 end = windows[split][0]
         return windows
 
-    def splits_on(self, day: date, as_of: date) -> list[Split]:
-        """The splits that have examples of a day."""
-        return [split for split, (first, end) in self.windows(as_of).items() if first <= day < end]
-
     def days(self, as_of: date) -> list[date]:
         """Every day that has examples, oldest first."""
         first = min(first for first, _ in self.windows(as_of).values())

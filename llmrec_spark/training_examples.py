@@ -17,11 +17,13 @@ from llmrec_spark.events import midnight
 from llmrec_spark.outcomes import outcomes
 from llmrec_spark.sampled_negatives import drawn_ads
 from llmrec_spark.training_config import TrainingConfig
+from llmrec_spark.training_histories import KEY
 from llmrec_spark.training_splits import with_split
-from llmrec_spark.training_statistics import EVERYONE
+from llmrec_spark.training_statistics import EVERYONE, SEEN
 from llmrec_spark.training_tables import TRAINING_EXAMPLES
 
 LABELLED = (
+    "run_date",
     "example_id",
     "user_id",
     "request_id",
@@ -36,15 +38,17 @@ LABELLED = (
 )
 
 
-def shown_ads(events: DataFrame, *, day: date, until: date, types: EventsConfig, training: TrainingConfig) -> DataFrame:
-    """One row per impression of `day`: the columns of LABELLED. Labels are of the events before `until`, 00:00 UTC.
+def shown_ads(
+    events: DataFrame, *, days: Sequence[date], until: date, types: EventsConfig, training: TrainingConfig
+) -> DataFrame:
+    """One row per impression of `days`: the columns of LABELLED. Labels are of the events before `until`, 00:00 UTC.
 
     `converted` is NULL for a clicked ad while the windows of clicks and conversions are open at `until`, whatever
     happened so far: else conversions that come early would be over-represented.
     """
     found = outcomes(
         events.where(F.col("event_ts") < midnight(until)),
-        on=day,
+        on=days,
         impressions=types.impressions,
         clicks=types.clicks,
         conversions=types.conversions,
@@ -54,10 +58,11 @@ def shown_ads(events: DataFrame, *, day: date, until: date, types: EventsConfig,
     hours = training.click_hours + 24.0 * training.conversion_days
     is_unknown = F.col("clicked") & ~_is_over(hours, until)
     return found.select(
+        "run_date",
         F.col("event_id").alias("example_id"),
         "user_id",
         "request_id",
-        F.coalesce("request_id", F.lit(str(day))).alias("list_id"),
+        F.coalesce("request_id", F.col("run_date").cast("string")).alias("list_id"),
         "ad_id",
         "event_ts",
         "position",
@@ -127,6 +132,7 @@ def acted_ads(
         labelled.unionByName(others)
         .join(rates, on="ad_id", how="inner")
         .withColumns({name: F.lit(None).cast(kind) for name, kind in unlogged.items()})
+        .withColumn("run_date", F.lit(day))
         .select(*LABELLED)
     )
 
@@ -137,41 +143,52 @@ def _is_over(hours: float, until: date) -> Column:
     return left >= F.lit(hours * 3_600e6)
 
 
-def split_examples(
-    labelled: DataFrame, *, day: date, as_of: date, has_impressions: bool, training: TrainingConfig
-) -> DataFrame:
-    """`labelled` rows of users who have a split that day, with split, fold, inner_fold, history_id and seen_by.
+def split_examples(labelled: DataFrame, *, as_of: date, has_impressions: bool, training: TrainingConfig) -> DataFrame:
+    """`labelled` rows of users who have a split that day, with split, fold, inner_fold and what they are to know.
 
-    history_id is the day, or with `history: other_requests` the list where the row trains; seen_by says over whom the
-    counts of its ad are taken: EVERYONE, or the inner fold whose own users they leave out.
+    history_id is the day, or with `history: other_requests` the list where the row trains, and known_before the day
+    before which it happened. seen_by says over whom the counts of its ad are taken: EVERYONE, or the inner fold whose
+    own users they leave out; counted_before the day before which. Such a day is that of the row or the cut.
     """
-    of_day = F.lit(str(day))
+    day, cut = F.col("run_date"), F.lit(training.cut(as_of))
+    of_day = day.cast("string")
     own_list = F.col("list_id") if has_impressions else of_day
     is_training = F.col("split") == "train"
-    history, seen_by = of_day, F.lit(EVERYONE)
+    known = {"history_id": of_day, "known_before": day}
+    counted = {"seen_by": F.lit(EVERYONE), "counted_before": day}
     if training.history == "other_requests":
-        history = F.when(is_training, own_list).otherwise(of_day)
+        known["history_id"] = F.when(is_training, own_list).otherwise(of_day)
+        known["known_before"] = F.when(is_training, cut).otherwise(day)
     if training.statistics == "other_folds":
-        seen_by = F.when(is_training, F.col("inner_fold")).otherwise(F.lit(EVERYONE))
-    splitted = with_split(labelled, day=day, as_of=as_of, training=training)
-    return splitted.withColumns({"history_id": history, "seen_by": seen_by})
+        counted["seen_by"] = F.when(is_training, F.col("inner_fold")).otherwise(F.lit(EVERYONE))
+        counted["counted_before"] = cut if training.split == "users" else F.when(is_training, cut).otherwise(day)
+    return with_split(labelled, as_of=as_of, training=training).withColumns(known | counted)
+
+
+def counted_days(days: Sequence[date], *, as_of: date, training: TrainingConfig) -> list[date]:
+    """Every counted_before that split_examples gives rows of `days`."""
+    if training.statistics == "earlier_days":
+        return list(days)
+    if training.split == "users":
+        return [training.cut(as_of)]
+    return sorted({max(day, training.cut(as_of)) for day in days})  # train: the cut
 
 
 def training_examples(examples: DataFrame, counts: DataFrame, means: DataFrame, users: DataFrame) -> DataFrame:
-    """The columns of TRAINING_EXAMPLES but training_set and run_date.
+    """The columns of TRAINING_EXAMPLES but training_set.
 
-    Reads    examples as split_examples gives them; counts: one row per seen_by and ad_id; means: one row per seen_by;
-             users: one row per user_id and history_id, as user_counts gives them
+    Reads    examples as split_examples gives them; counts: one row per counted_before, seen_by and ad_id; means: one
+             row per counted_before and seen_by; users: one row per KEY, as user_counts gives them
     An ad or user without counts has 0, or what the log's active users make of it.
     """
     none = F.lit(0).cast("bigint")
-    columns = [column.name for column in TRAINING_EXAMPLES.columns if column.name not in ("training_set", "run_date")]
+    columns = [column.name for column in TRAINING_EXAMPLES.columns if column.name != "training_set"]
     has_impressions = F.col("log_sampling_rate").isNull()
     shown = F.when(has_impressions, F.coalesce("shown", none)).otherwise(F.col("unmet_shown"))
     return (
-        examples.join(counts, on=["seen_by", "ad_id"], how="left")
-        .join(F.broadcast(means), on="seen_by", how="left")
-        .join(users, on=["user_id", "history_id"], how="left")
+        examples.join(counts, on=[*SEEN, "ad_id"], how="left")
+        .join(F.broadcast(means), on=list(SEEN), how="left")
+        .join(users, on=list(KEY), how="left")
         .withColumns(
             {
                 "ad_shown": F.coalesce(shown, none).cast("bigint"),

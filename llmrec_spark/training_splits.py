@@ -25,16 +25,18 @@ def with_folds(rows: DataFrame) -> DataFrame:
     )
 
 
-def with_split(rows: DataFrame, *, day: date, as_of: date, training: TrainingConfig) -> DataFrame:
-    """The rows of a day whose user has a split on it, with split, fold and inner_fold.
+def with_split(rows: DataFrame, *, as_of: date, training: TrainingConfig) -> DataFrame:
+    """The rows whose user has a split on their run_date, with split, fold and inner_fold.
 
     `as_of` is the date that the model is trained at.
     """
-    splits = training.splits_on(day, as_of)
-    folded = with_folds(rows)
-    if training.split == "users":
-        return folded.withColumn("split", _split_of_user(training)).where(F.col("split").isin(*splits))
-    return folded.withColumn("split", F.lit(splits[0] if splits else None).cast("string")).where("split IS NOT NULL")
+    split = F.lit(None).cast("string")
+    for name, (first, end) in training.windows(as_of).items():
+        is_of_split = (F.col("run_date") >= F.lit(first)) & (F.col("run_date") < F.lit(end))
+        if training.split == "users":
+            is_of_split &= _split_of_user(training) == name
+        split = F.when(is_of_split, name).otherwise(split)
+    return with_folds(rows).withColumn("split", split).where("split IS NOT NULL")
 
 
 def of_training_users(folded: DataFrame, training: TrainingConfig) -> DataFrame:

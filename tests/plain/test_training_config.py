@@ -11,7 +11,11 @@ AS_OF = date(2026, 3, 1)
 def splits(days, **settings):
     """The splits of each of the days of February."""
     config = TrainingConfig(train_days=2, validation_days=1, test_days=1, **settings)
-    return {day: config.splits_on(date(2026, 2, day), AS_OF) for day in days}
+    return {day: splits_on(config, date(2026, 2, day)) for day in days}
+
+
+def splits_on(config, day):
+    return [split for split, (first, end) in config.windows(AS_OF).items() if first <= day < end]
 
 
 def test_by_time_the_days_of_the_splits_follow_each_other_up_to_the_date():
@@ -26,13 +30,13 @@ def test_by_users_the_days_of_all_splits_end_at_the_date():
 def test_the_cut_is_where_the_days_of_training_end(split, cut):
     config = TrainingConfig(split=split, train_days=2)
     assert config.cut(AS_OF) == cut
-    assert "train" not in config.splits_on(cut, AS_OF)
+    assert "train" not in splits_on(config, cut)
 
 
 def test_every_day_with_a_split_is_named_once_oldest_first():
     config = TrainingConfig(train_days=2, validation_days=0, test_days=1)
     assert config.days(AS_OF) == [date(2026, 2, day) for day in (26, 27, 28)]
-    assert all(config.splits_on(day, AS_OF) for day in config.days(AS_OF))
+    assert all(splits_on(config, day) for day in config.days(AS_OF))
 
 
 @pytest.mark.parametrize("setting", [{"train_days": 0}, {"test_fold": 5}, {"split": "ads"}, {"negatives_exponent": 2}])

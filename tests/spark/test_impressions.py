@@ -1,9 +1,11 @@
 import random
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
+from pyspark.sql import functions as F
 
-from llmrec_spark.impressions import clicked_impressions
+from llmrec_spark.impressions import clicked_impressions, impressions_over_time, was_clicked
 from tests.conftest import utc
 from tests.spark.rows import NOON, event, events_of
 
@@ -108,14 +110,48 @@ def twin(rows):
     return {event_id: (ts - NOON) / HOUR for event_id, ts in first_click.items()}
 
 
-@pytest.mark.parametrize(("seed", "partitions"), [(1, 1), (2, 5), (3, 5)])
-def test_credits_are_those_of_a_plain_loop_on_random_logs(spark, seed, partitions):
+def random_log(seed):
     draw = random.Random(seed).choice
-    rows = [
+    return [
         event(f"e{n:03d}", draw(["impression", "impression", "click"]), NOON + draw(range(0, 120, 4)) * HOUR)
         | {"user_id": draw("uvw"), "ad_id": draw("ab"), "request_id": draw([None, None, "r1", "r2", "r3", "r4"])}
         for n in range(300)
     ]
+
+
+@pytest.mark.parametrize(("seed", "partitions"), [(1, 1), (2, 5), (3, 5)])
+def test_credits_are_those_of_a_plain_loop_on_random_logs(spark, seed, partitions):
+    rows = random_log(seed)
     expected = twin(rows)
     assert len(expected) > 30
     assert credited(events_of(spark, *rows).repartition(partitions)) == expected
+
+
+def clicked_by(events, *hours):
+    """Per number of hours from noon the impressions in the log by then that had been clicked."""
+    times = {hour: F.lit(NOON + hour * HOUR) for hour in hours}
+    found = impressions_over_time(events, impressions=["impression"], clicks=["click"]).select(
+        "event_id", *[(was_clicked(time) & (F.col("event_ts") < time)).alias(str(hour)) for hour, time in times.items()]
+    )
+    rows = found.collect()
+    assert len({row.event_id for row in rows}) == len(rows)
+    return [{row.event_id for row in rows if row[str(hour)]} for hour in hours]
+
+
+def test_an_impression_is_clicked_from_the_click_on(spark):
+    events = events_of(spark, shown("i"), click("c2", 14), click("c1", 13), shown("never", 1, ad_id="b"))
+    assert clicked_by(events, 12, 13, 13.1, 99) == [set(), set(), {"i"}, {"i"}]
+
+
+def test_a_click_credits_the_latest_impression_until_that_of_its_request_is_in_the_log(spark):
+    events = events_of(spark, shown("i"), click("c", 1, request_id="r"), shown("its own", 13, request_id="r"))
+    assert clicked_by(events, 1, 12, 13, 14) == [set(), {"i"}, {"i"}, {"its own"}]
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_what_was_clicked_by_a_time_is_what_the_log_before_it_says(spark, seed):
+    rows = random_log(seed)
+    hours = range(2, 126, 12)
+    expected = [set(twin([row for row in rows if row["event_ts"] < NOON + hour * HOUR])) for hour in hours]
+    assert clicked_by(events_of(spark, *rows), *hours) == expected
+    assert any(before - after for before, after in pairwise(expected))  # a credit lapsed

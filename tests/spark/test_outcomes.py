@@ -18,7 +18,7 @@ def of_day(spark, *rows, click_hours=24.0, conversion_days=7.0, partitions=1):
     """event_id of the impression -> its outcome."""
     found = outcomes(
         events_of(spark, *rows).repartition(partitions),
-        on=DAY,
+        on=[DAY],
         impressions=["impression"],
         clicks=["click"],
         conversions=["purchase"],

@@ -72,6 +72,20 @@ def test_tables_can_live_in_a_catalog(spark):
     assert storage.add_missing(TEXT_VECTORS, vectors_of(spark, "h1", "h2")) == 1
 
 
+def test_the_rows_of_several_days_are_replaced_together_and_no_others(spark, storage):
+    third = DAY.replace(day=3)
+    for day in (DAY, NEXT_DAY, third):
+        storage.publish(list_of(spark, "old", run_date=day), day, {})
+    fresh = list_of(spark, "a", "b").unionByName(list_of(spark, "c", run_date=third))
+    assert storage.write_where(RECOMMENDATIONS, fresh, {"run_id": "r1", "run_date": [DAY, third]}) == 3
+    assert [(day, ad_id) for day, _, ad_id, _ in published(storage)] == [
+        (str(DAY), "a"),
+        (str(DAY), "b"),
+        (str(NEXT_DAY), "old"),
+        (str(third), "c"),
+    ]
+
+
 def test_a_table_is_made_with_comments_checks_and_partition(storage):
     storage.create(RECOMMENDATIONS)
     [metadata] = [action["metaData"] for action in log_of(storage, RECOMMENDATIONS)[1] if "metaData" in action]

@@ -8,13 +8,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from chispa import assert_df_equality
 from pyspark.sql import functions as F
 
-from llmrec_spark import sequences
-from llmrec_spark.config import Config
+from llmrec_spark import sequences, training_data
+from llmrec_spark.config import Config, TablesConfig
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.model.example_batches import example_batches, example_files
 from llmrec_spark.model.training_sample import read_sample
+from llmrec_spark.storage import Storage
 from llmrec_spark.training_data import fill_training_tables
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 from tests.conftest import at
@@ -39,17 +41,23 @@ def log_rows():
     return [*rows, rows[0], event("late", "impression", at(f"{DAY} 00:00"))]
 
 
+def config_of():
+    return Config(**PLACES, mlflow={"tracking_uri": "sqlite:///x.db"}, training=SETTINGS)
+
+
+def inputs_of(spark):
+    """log_rows with columns of the company's own, named as some of ours."""
+    named = {name: F.lit("theirs") for name in ("run_date", "split", "lapsing")}
+    events, ads = events_of(spark, *log_rows()).withColumns(named), ads_of(spark, {"ad_id": "a"}, {"ad_id": "b"})
+    where = {"events": "in/events", "ads": "in/ads"}
+    return Inputs({"events": events, "ads": ads}, where, {"events": "e@1", "ads": "a@1"}, has_consent=False)
+
+
 @pytest.fixture(scope="module")
 def filled(spark, tmp_path_factory):
     """A storage whose tables hold a training set, the id of the set, and what a second call said of it."""
-    from llmrec_spark.config import TablesConfig
-    from llmrec_spark.storage import Storage
-
     storage = Storage(spark, TablesConfig(root=str(tmp_path_factory.mktemp("a folder") / "tables")))
-    events, ads = events_of(spark, *log_rows()), ads_of(spark, {"ad_id": "a"}, {"ad_id": "b"})
-    where = {"events": "in/events", "ads": "in/ads"}
-    inputs = Inputs({"events": events, "ads": ads}, where, {"events": "e@1", "ads": "a@1"}, has_consent=False)
-    config = Config(**PLACES, mlflow={"tracking_uri": "sqlite:///x.db"}, training=SETTINGS)
+    config, inputs = config_of(), inputs_of(spark)
     training_set = fill_training_tables(storage, config, inputs, as_of=DAY)
     lost = DAY - timedelta(days=2)
     before = rows_of_set(storage, training_set)
@@ -85,6 +93,23 @@ def test_every_shown_ad_of_the_days_is_there_once_and_a_lost_day_is_filled_again
     assert {row["user_shown"] for row in found.values()} == {0, 2}
     histories = storage.read(TRAINING_HISTORIES).groupBy("run_date").count().collect()
     assert {(DAY - row.run_date).days: row["count"] for row in histories} == {1: 20}
+
+
+def test_days_filled_one_by_one_have_the_same_rows_and_histories_are_there_first(filled, spark, storage, monkeypatch):
+    together, training_set, _ = filled
+    commits, write = [], Storage.write_where
+
+    def write_where(storage, table, rows, where):
+        commits.append((table.name, where["run_date"]))
+        return write(storage, table, rows, where)
+
+    monkeypatch.setattr(training_data, "DAYS_TOGETHER", 1)
+    monkeypatch.setattr(Storage, "write_where", write_where)
+    assert fill_training_tables(storage, config_of(), inputs_of(spark), as_of=DAY) == training_set
+    days = [DAY - timedelta(days=2), DAY - timedelta(days=1)]
+    assert commits == [(one.name, [day]) for day in days for one in (TRAINING_HISTORIES, TRAINING_EXAMPLES)]
+    for table in (TRAINING_HISTORIES, TRAINING_EXAMPLES):
+        assert_df_equality(storage.read(table), together.read(table), ignore_row_order=True)
 
 
 def test_batches_hold_the_rows_of_the_table_and_nothing_of_its_replaced_files(filled):

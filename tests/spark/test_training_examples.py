@@ -10,7 +10,7 @@ from llmrec_spark.config import Config
 from llmrec_spark.evaluated_log import EvaluatedLog
 from llmrec_spark.sampled_negatives import draw_ranges
 from llmrec_spark.training_config import TrainingConfig
-from llmrec_spark.training_data import LogBefore, training_day
+from llmrec_spark.training_data import TrainingLog, training_days
 from llmrec_spark.training_examples import shown_ads
 from llmrec_spark.training_splits import with_folds
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
@@ -33,12 +33,16 @@ def config_of(*, impressions=("impression",), **training):
     )
 
 
-def day_of(spark, rows, config, *, day=TRAIN_DAY, ads="abcdef", partitions=1):
-    """training_histories and training_examples of a day."""
+def days_of(spark, rows, config, days, *, ads="abcdef", partitions=1):
+    """training_histories and training_examples of some days."""
     events = events_of(spark, *rows).repartition(partitions)
     known = EvaluatedLog(events, None, ads_of(spark, *[{"ad_id": ad_id} for ad_id in ads]))
-    before_cut = LogBefore(known, config, config.training.cut(DAY))
-    return training_day(known, before_cut, day=day, as_of=DAY, until=DAY)
+    return training_days(TrainingLog(known, config), days=days, as_of=DAY, until=DAY)
+
+
+def day_of(spark, rows, config, *, day=TRAIN_DAY, **more):
+    """Those of one day, without it."""
+    return [rows.drop("run_date") for rows in days_of(spark, rows, config, [day], **more)]
 
 
 def examples_of(*arguments, **more):
@@ -97,6 +101,69 @@ def test_nothing_from_the_day_on_is_in_a_row_but_its_labels(spark, impressions):
     before = [row for row in log if row["event_ts"] < on(TRAIN_DAY, 0)]
     assert of_whole_log == known_by_then(day_of(spark, before + of_day, config))
     assert [len(table) for table in of_whole_log] == [3, 40 if impressions else 42]
+
+
+def with_midnights(log):
+    """`log`, and of a user z: a click after midnight, and one whose request is shown only after midnight."""
+    return [
+        *log,
+        shown("m1", hours=23.5, user_id="z", ad_id="b", request_id="night"),
+        click("n1", VALIDATION_DAY, 0.5, user_id="z", ad_id="b", request_id="night"),
+        shown("m2", hours=23.7, user_id="z", ad_id="c"),
+        click("n2", hours=23.8, user_id="z", ad_id="c", request_id="late"),
+        shown("m3", VALIDATION_DAY, 0.2, user_id="z", ad_id="c", request_id="late"),
+        shown("m4", TEST_DAY, user_id="z", ad_id="d"),
+    ]
+
+
+def test_each_day_knows_the_clicks_before_it_and_credits_them_by_the_log_before_it(spark):
+    histories, examples = days_of(spark, with_midnights([]), config_of(), [TRAIN_DAY, VALIDATION_DAY, TEST_DAY])
+    assert {row.run_date: (row.ad_ids, row.skipped_ad_ids) for row in histories.collect()} == {
+        VALIDATION_DAY: (["c"], ["b"]),  # n2 was of m2
+        TEST_DAY: (["c", "b"], ["c"]),  # and is of m3
+    }
+    counts = {
+        row.example_id: (row.user_shown, row.user_clicks, row.ad_shown, row.ad_clicks, row.mean_rate)
+        for row in examples.collect()
+    }
+    assert counts == {
+        "m1": (0, 0, 0, 0, 1e-4),
+        "m2": (0, 0, 0, 0, 1e-4),
+        "m3": (2, 1, 1, 1, 1 / 2),
+        "m4": (3, 2, 0, 0, 1 / 2),
+    }
+
+
+SWITCHED = {"history": "other_requests", "statistics": "other_folds"}
+
+
+@pytest.mark.parametrize(
+    "impressions, settings",
+    [
+        (("impression",), {}),
+        (("impression",), SWITCHED | {"train_days": 2}),
+        (("impression",), SWITCHED | {"split": "users", "validation_days": 3, "test_days": 2}),
+        ((), {}),
+    ],
+    ids=["shown", "by time", "by users", "acted on"],
+)
+def test_days_made_together_are_the_days_made_alone(spark, impressions, settings):
+    log, config = with_midnights(random_log(2, bool(impressions))), config_of(impressions=impressions, **settings)
+    days = [VALIDATION_DAY, TRAIN_DAY]
+    together = [rows.collect() for rows in days_of(spark, log, config, days, partitions=3)]
+    for day in days:
+        alone = [rows.collect() for rows in days_of(spark, log, config, [day])]
+        for rows, others in zip(alone, together, strict=True):
+            assert rows
+            assert by_key(rows) == by_key(row for row in others if row.run_date == day)
+
+
+def by_key(rows):
+    """The rows in an order of their own."""
+    return sorted((row.asDict() for row in rows), key=lambda row: [row.get(name, "") for name in IN_ORDER])
+
+
+IN_ORDER = ("run_date", "user_id", "history_id", "example_id")
 
 
 def known_by_then(tables):
@@ -193,7 +260,7 @@ def test_counts_are_those_of_the_window_before_the_day(known_before):
 def test_labels_are_of_the_events_before_a_given_day_and_unknown_while_windows_are_open(spark, known_before):
     config = config_of()
     log = events_of(spark, *[row for row in LOG if row["user_id"] == "open"])
-    early = shown_ads(log, day=TRAIN_DAY, until=VALIDATION_DAY, types=config.events, training=config.training)
+    early = shown_ads(log, days=[TRAIN_DAY], until=VALIDATION_DAY, types=config.events, training=config.training)
     assert {row.ad_id: (row.clicked, row.converted) for row in early.collect()} == {
         "o1": (False, False),
         "o2": (True, None),
