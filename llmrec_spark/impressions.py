@@ -56,7 +56,8 @@ def _possible_credits(
         .rowsBetween(Window.unboundedPreceding, Window.currentRow)
     )
     with_latest = sides.withColumn("latest", F.last("impression", ignorenulls=True).over(so_far)).where("is_click = 1")
-    in_time = F.col("event_ts") <= F.col("latest.event_ts") + F.expr(f"INTERVAL {CREDIT_HOURS} HOURS")
+    after = F.unix_micros("event_ts") - F.unix_micros("latest.event_ts")  # an INTERVAL of hours counts days of the zone
+    in_time = after <= CREDIT_HOURS * 3_600_000_000
     if since:
         in_time &= F.col("latest.event_ts") >= midnight(F.col("since"))
     of_request = [*_by(since), "user_id", "ad_id", "request_id"]

@@ -1,12 +1,12 @@
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 from pyspark.sql import functions as F
 
 from llmrec_spark.impressions import clicked_impressions, impressions_over_time, was_clicked
-from tests.conftest import utc
+from tests.conftest import session_time_zone, utc
 from tests.spark.rows import NOON, event, events_of
 
 HOUR = timedelta(hours=1)
@@ -51,6 +51,14 @@ def test_a_click_without_a_request_credits_the_latest_impression_of_its_user_and
             click("c", 2),
         )
     ) == {"i2": 2}
+
+
+def test_an_hour_is_an_hour_where_the_clocks_of_the_session_change(spark):
+    spring = datetime(2026, 3, 7, 12, tzinfo=UTC)  # New York's clocks skip an hour at 07:00 UTC the next day
+    events = events_of(spark, event("i", "impression", spring), event("c", "click", spring + 23.5 * HOUR))
+    with session_time_zone(spark, "America/New_York"):
+        found = clicked_impressions(events, impressions=["impression"], clicks=["click"]).collect()
+    assert [row.clicked for row in found] == [True]
 
 
 @pytest.mark.parametrize(("hours", "credits"), [(24, {"i": 24}), (24.001, {})])
