@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from llmrec_spark.command_line import day, exit_with, parser
+from llmrec_spark.command_line import add_search, day, exit_with, parser, search_of
 
 
 def main() -> None:
@@ -14,7 +14,9 @@ def main() -> None:
     options.add_argument("--model", help="whose encoder to keep and to be compared with, instead of mlflow.model")
     options.add_argument("--folder", help="keep the model folder here too; must not exist")
     options.add_argument("--alias", default="challenger", help="alias to set; empty sets none")
+    add_search(options)
     arguments = options.parse_args()
+    search = search_of(arguments)
 
     from llmrec_spark.config_files import load_config
     from llmrec_spark.registry import import_mlflow_beside, resolve_model
@@ -28,8 +30,8 @@ def main() -> None:
     base = resolve_model(arguments.model or config.mlflow.model, config.mlflow)
     with tempfile.TemporaryDirectory() as scratch:
         folder, aliases = Path(arguments.folder or Path(scratch) / "model"), tuple(filter(None, [arguments.alias]))
-        when = {"as_of": arguments.date, "until": arguments.until}
-        train_and_register(storage, config, base, **when, scratch=Path(scratch), folder=folder, aliases=aliases)
+        asked = {"as_of": arguments.date, "until": arguments.until, "search": search}
+        train_and_register(storage, config, base, **asked, scratch=Path(scratch), folder=folder, aliases=aliases)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Ground: no Spark, no torch
     training_config     which examples a model learns from
     network_config      a network that ranks, and how it is trained
     ranker_config       what a ranker learns from them
+    search_config       which of a ranker's settings a search tries
     evaluation_config   how a day is judged, and what is an alert
     config              what a YAML file of conf/ may say
     config_files        such a file, read, and what is wrong in it
@@ -72,6 +73,8 @@ Around the line
     evaluated_log       the log, users and ads as an evaluation reads them
     held_back           how well scorers order lists that were held back, on arrays
     training_data       the tables a model learns from, filled some days at a time
+    settings_search     settings tried one after another, and the best of them
+    training_search     those of a ranker, on lists of validation
     training_judgement  a trained model beside others, on lists held back
     model_training      a ranker learned from the tables
     model_cards         what a trained model is and how good it was, in words
@@ -103,6 +106,7 @@ The doors
     storage             to Delta
     runs                what a run did, and what of it can be used again
     model_versions      which version an alias means, and who was champion before
+    tracked_trials      the trials of a search as runs of MLflow
     registry            to MLflow
     registered_model    the code MLflow stores beside a model
     lineage_events      a run as OpenLineage tells it
@@ -155,6 +159,7 @@ model/: torch and numpy, no Spark, no MLflow
     network_training    these -> a network
     rerank_training     these -> a reranker
     taste_training      examples -> such a ranker
+    trials              how well such a ranker orders the lists of validation
     untrained_examples  what the untrained score says of examples
     item_prior          what is expected of one nobody has met, by its kernels with those that were
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import re
 import sys
 import warnings
@@ -34,6 +35,47 @@ def add_days(options: argparse.ArgumentParser) -> None:
     options.add_argument("--date", type=day, help="the day to show the lists on, YYYY-MM-DD")
     options.add_argument("--from", type=day, dest="first", metavar="DATE", help="first day of a back-fill")
     options.add_argument("--to", type=day, dest="last", metavar="DATE", help="last day of a back-fill, inclusive")
+
+
+def add_search(options: argparse.ArgumentParser) -> None:
+    """--search and --search-minutes."""
+    options.add_argument(
+        "--search",
+        type=number,
+        metavar="N",
+        help="try N settings of `ranker` first, by lists of validation; see search:",
+    )
+    options.add_argument(
+        "--search-minutes",
+        type=minutes,
+        metavar="M",
+        help="begin no more of them after M minutes; the best so far is used",
+    )
+
+
+def search_of(arguments: argparse.Namespace) -> tuple[int, float | None] | None:
+    """The trials and minutes asked for; None without --search. Raises UsageError for minutes of no search."""
+    if arguments.search is None and arguments.search_minutes is not None:
+        raise UsageError("--search-minutes is of a search: give --search N too.")
+    return None if arguments.search is None else (arguments.search, arguments.search_minutes)
+
+
+def number(text: str) -> int:
+    """A count from 1 of the command line."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """A time of the command line, more than 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected minutes, more than 0")
+    return found
 
 
 def days(arguments: argparse.Namespace) -> list[date]:

@@ -12,11 +12,15 @@ from llmrec_spark.config_section import Section
 from llmrec_spark.evaluation_config import DriftConfig, EvaluationConfig
 from llmrec_spark.promotion_config import PromotionConfig
 from llmrec_spark.ranker_config import RankerConfig
+from llmrec_spark.search_config import SearchConfig
 from llmrec_spark.training_config import TrainingConfig
 
 TextField = Literal["title", "description", "tags", "category", "people"]
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
-UNDECISIVE = ("tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify", "training", "ranker")
+UNDECISIVE = (
+    *("tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify"),
+    *("training", "ranker", "search"),
+)
 
 
 class InputConfig(Section):
@@ -243,10 +247,16 @@ class Config(Section):
     notify: NotifyConfig = NotifyConfig()
     training: TrainingConfig = TrainingConfig()
     ranker: RankerConfig = RankerConfig()
+    search: SearchConfig = SearchConfig()
 
     def digest(self) -> str:
         """SHA-256 of what decides the rows: not where things are kept, what is judged or learned, who is told."""
         return _digest(self.model_dump(mode="json", exclude=set(UNDECISIVE)))
+
+    def search_digest(self) -> str:
+        """SHA-256 of what decides the trials of a search, beside its examples and the model it begins with."""
+        values = self.model_dump(mode="json", include={"text", "ranker", "search"}) | {"k": self.evaluation.k}
+        return _digest(values | {"search": self.search.model_dump(mode="json", exclude={"folder"})})
 
     def training_digest(self) -> str:
         """SHA-256 of what decides the examples that a model learns from."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llmrec_spark.config import Config
 from llmrec_spark.held_back import METRICS, Calibration, Estimate
+from llmrec_spark.settings_search import Search
 from llmrec_spark.training_judgement import (
     CHAMPION,
     EFFECT,
@@ -18,6 +19,7 @@ from llmrec_spark.training_judgement import (
     UNTRAINED,
     Training,
 )
+from llmrec_spark.training_search import words
 
 SCORERS = {
     RATE: "shrunk click rate of the ad",
@@ -78,6 +80,8 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
         ["step", *names],
         [[f"{one} - {other}", *(str(of[name]) for name in METRICS)] for (one, other), of in judged.differences.items()],
     )
+    if training.search is not None:
+        yield from _searched(training.search, training.split, k)
     if training.by_segment:
         yield ""
         yield "## By segment"
@@ -109,6 +113,27 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
     yield "- The effect of an ad that nobody has met is read from its text, and is the less sure for it."
     yield "- p_conversion is given a click on the ad it was shown for; conversions without a click are not in it."
     yield f"- {int(examples.calibrates.sum()):,} shown ads calibrate p_click, for people and places like theirs."
+
+
+def _searched(search: Search, split: str, k: int) -> Iterator[str]:
+    yield ""
+    yield "## Search of settings"
+    yield ""
+    yield f"Trial {search.chosen.number} has the best nDCG@{k} on the lists of validation, a figure that is too good,"
+    yield "as is that of any winner. No trial read a list of the test."
+    if split != "test":
+        yield "No test was kept: the tables above are of the lists that chose the settings, and too good as well."
+    yield ""
+    rows = [
+        [
+            f"{one.number}{' (chosen)' if one.number == search.chosen.number else ''}",
+            f"{one.ndcg:.4f}" if one.ndcg is not None else "failed",
+            f"{one.seconds:.1f}",
+            words(one) if one.ndcg is not None else f"{words(one)}: {' '.join(one.error.split()).replace('|', '/')}",
+        ]
+        for one in search.trials
+    ]
+    yield from _table(["trial", f"nDCG@{k} of validation", "seconds", "settings"], rows)
 
 
 def _row(name: str, of_scorer: Mapping[str, Estimate]) -> list[str]:

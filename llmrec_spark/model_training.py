@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,17 +21,21 @@ from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.errors import DataError
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.quarantine import accepted
+from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import say
+from llmrec_spark.settings_search import Budget
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import TEXT_VECTORS
 from llmrec_spark.training_data import fill_training_tables
 from llmrec_spark.training_judgement import Training, judge_training, of_items
+from llmrec_spark.training_search import search_settings
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 
 if TYPE_CHECKING:
+    from llmrec_spark.model.catalogue import Catalogue
     from llmrec_spark.model.taste_training import Trained
-    from llmrec_spark.model.training_sample import Sample
+    from llmrec_spark.model.training_sample import Examples, Sample, ShownBefore
 
 FEWEST_LISTS = 30  # that training asks for
 
@@ -45,10 +49,12 @@ def train(
     as_of: date,
     until: date | None,
     scratch: Path,
+    budget: Budget | None = None,
 ) -> Training:
     """Trains a ranker for the encoder of `base` on the days before `as_of`, and judges it on lists held back.
 
-    `until` is how far labels reach, as in fill_training_tables. Raises DataError where too few lists teach anything.
+    `until` is how far labels reach, as in fill_training_tables; `budget` that of a search of settings before. Raises
+    DataError where too few lists teach anything.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "training examples"):
@@ -59,8 +65,15 @@ def train(
     with _timed(seconds, "catalogue of ads"):
         folder = _catalogue(storage, config, inputs, base, ads, histories, scratch)
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
+    with _timed(seconds, "lists in memory"):
+        given = _material(config, folder, columns, examples.inputFiles(), histories.inputFiles())
+    sample, search, run = given.sample, None, None
+    if budget is not None:
+        with _timed(seconds, "search"):
+            search, run = search_settings(config, base, sample, given.train, training_set=training_set, budget=budget)
+        config = config.model_copy(update={"ranker": search.settings})
     with _timed(seconds, "ranker"):
-        sample, trained = _learned(config, folder, columns, examples.inputFiles(), histories.inputFiles())
+        trained = given.train(config.ranker, sample.examples, sample.before)
     with _timed(seconds, "judgement"):
         training = judge_training(
             config,
@@ -73,7 +86,7 @@ def train(
             training_set=training_set,
             as_of=as_of,
         )
-    return replace(training, seconds=seconds)
+    return replace(training, seconds=seconds, search=search, run_id=run)
 
 
 def _catalogue(
@@ -119,12 +132,31 @@ def _catalogue(
     return folder
 
 
-def _learned(
+@dataclass(frozen=True)
+class Material:
+    """What is read once for every ranker that is trained on it."""
+
+    catalogue: Catalogue
+    fields: tuple[str, ...]
+    columns: pd.DataFrame
+    sample: Sample
+
+    def train(self, settings: RankerConfig, examples: Examples, before: ShownBefore) -> Trained:
+        """A ranker that learned from the examples that train, all of the sample's or some lists of it."""
+        from llmrec_spark.model.ad_reader import Names
+        from llmrec_spark.model.taste_training import train_taste_ranker
+
+        names = Names(settings.columns, settings.groups)
+        numbers = of_items(self.columns, names, self.catalogue)
+        return train_taste_ranker(
+            self.catalogue, self.fields, numbers, names, examples, before, self.sample.totals, settings
+        )
+
+
+def _material(
     config: Config, folder: Path, columns: pd.DataFrame, example_files: list[str], history_files: list[str]
-) -> tuple[Sample, Trained]:
-    from llmrec_spark.model.ad_reader import Names
+) -> Material:
     from llmrec_spark.model.catalogue import open_catalogue
-    from llmrec_spark.model.taste_training import train_taste_ranker
     from llmrec_spark.model.training_sample import read_sample
 
     catalogue, ranker = open_catalogue(str(folder)), config.ranker
@@ -143,12 +175,7 @@ def _learned(
             f"training: {len(lists)} lists train, {int(sample.totals.clicks.sum())} ads of them were clicked; expected "
             f"{FEWEST_LISTS} lists or more, and clicks. Give more days (training.train_days) or another --date."
         )
-    names, fields = Names(ranker.columns, ranker.groups), tuple(config.text.fields)
-    numbers = of_items(columns, names, catalogue)
-    trained = train_taste_ranker(
-        catalogue, fields, numbers, names, sample.examples, sample.before, sample.totals, config.ranker
-    )
-    return sample, trained
+    return Material(catalogue, tuple(config.text.fields), columns, sample)
 
 
 def _columns(config: Config, base: ResolvedModel) -> tuple[list[str], list[str]]:

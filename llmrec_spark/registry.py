@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,15 @@ from typing import Any
 
 import pandas as pd
 
-from llmrec_spark import model_versions
+from llmrec_spark import model_versions, tracked_trials
 from llmrec_spark.config import Config, MlflowConfig
 from llmrec_spark.errors import ModelError, TryAgainError
 from llmrec_spark.model_versions import CHALLENGER, CHAMPION, Contest
+from llmrec_spark.tracked_trials import Trial
 
 NAME = "llmrec_ad_matcher"
 SQLITE = "sqlite:///"
+TRAINING = "train_model"  # the name of its run
 METRICS_AT_ONCE = 1_000  # more are refused
 UNLESS_SET = {  # an unreachable server costs seconds, not minutes, and the lines of a job are its own
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -103,9 +105,13 @@ def register_model(
     *,
     aliases: tuple[str, ...],
     lesson: Lesson | None = None,
+    run_id: str | None = None,
 ) -> str:
-    """Logs a model folder as models-from-code, registers it and sets aliases; returns the version."""
-    with _tracked(config, "register_model" if lesson is None else "train_model") as (mlflow, _):
+    """Logs a model folder as models-from-code, registers it and sets aliases; returns the version.
+
+    run_id   of the run it is logged in, which ends with it; None: a new one
+    """
+    with _tracked(config, "register_model" if lesson is None else TRAINING, run_id) as (mlflow, _):
         mlflow.log_params(dict(facts))
         if lesson is not None:
             _log_lesson(mlflow, lesson)
@@ -120,6 +126,22 @@ def register_model(
         for alias in aliases:
             model_versions.set_alias(mlflow.MlflowClient(), NAME, alias, version)
     return version
+
+
+@contextmanager
+def search_log(config: MlflowConfig, search: str, k: int) -> Iterator[tuple[str, Callable[[Sequence[Trial]], None]]]:
+    """The run_id of the training that `search` is of, and what logs those of its trials that were not logged yet.
+
+    The run is the one that was stopped before, or a new one; register_model ends it. It has failed if the block raises.
+    """
+    with _with_experiment(config) as (mlflow, experiment):
+        client = mlflow.MlflowClient()
+        run = tracked_trials.open_run(client, experiment, search, TRAINING)
+        try:
+            yield run, lambda trials: tracked_trials.log_trials(client, experiment, run, trials, k)
+        except BaseException:
+            client.set_terminated(run, tracked_trials.FAILED)
+            raise
 
 
 def _log_lesson(mlflow: Any, lesson: Lesson) -> None:
@@ -232,8 +254,8 @@ def _existing(config: MlflowConfig, uri: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _tracked(config: MlflowConfig, run_name: str) -> Iterator[tuple[Any, Any]]:
-    """MLflow and a new run in the configured experiment, which is made where it is not."""
+def _with_experiment(config: MlflowConfig) -> Iterator[tuple[Any, str]]:
+    """MLflow and the id of the configured experiment, which is made where it is not."""
     if config.tracking_uri.startswith(SQLITE):
         Path(config.tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     with _mlflow(config) as mlflow:
@@ -245,9 +267,14 @@ def _tracked(config: MlflowConfig, run_name: str) -> Iterator[tuple[Any, Any]]:
             except mlflow.exceptions.MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another job was faster
                     raise
-        mlflow.set_experiment(config.experiment)
-        with mlflow.start_run(run_name=run_name) as run:
-            yield mlflow, run
+        yield mlflow, str(mlflow.set_experiment(config.experiment).experiment_id)
+
+
+@contextmanager
+def _tracked(config: MlflowConfig, run_name: str, run_id: str | None = None) -> Iterator[tuple[Any, Any]]:
+    """MLflow and a run in the configured experiment: the one named, or a new one."""
+    with _with_experiment(config) as (mlflow, _), mlflow.start_run(run_id=run_id, run_name=run_name) as run:
+        yield mlflow, run
 
 
 def _raise_if_unreachable(error: Exception) -> None:

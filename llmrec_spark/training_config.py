@@ -37,6 +37,11 @@ class TrainingConfig(Section):
     negatives_exponent: float = Field(0.75, ge=0, le=1)  # drawn by (users who acted on the ad + 1) to it; 0: all alike
     seed: int = 1  # of these draws
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether lists are held back to calibrate and to choose by."""
+        return self.validation_days > 0 and (self.split == "time" or self.validation_fold is not None)
+
     def windows(self, as_of: date) -> dict[Split, tuple[date, date]]:
         """Of each split its first day and the day after its last, for a model trained at `as_of` 00:00 UTC."""
         days: dict[Split, int] = {

@@ -15,7 +15,9 @@ from pyspark.sql import functions as F
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.held_back import Calibration, Judgement, calibration, judge
+from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.registry import ResolvedModel
+from llmrec_spark.settings_search import Search
 
 if TYPE_CHECKING:
     from llmrec_spark.model.ad_reader import Names
@@ -45,7 +47,10 @@ class Training:
     clicks: Calibration
     rates: Calibration  # of the rates, as if they were probabilities
     conversions: Calibration
+    settings: RankerConfig  # that it was trained with
     seconds: Mapping[str, float] = field(default_factory=dict)
+    search: Search | None = None  # that chose the settings
+    run_id: str | None = None  # of MLflow, where the search logged its trials
 
 
 def judge_training(
@@ -93,6 +98,7 @@ def judge_training(
         clicks=calibration(p_click, clicked),
         rates=calibration(_rates(config, rows)[held], clicked),
         conversions=calibration(trained.bought[known], examples.converted[known] > 0),
+        settings=config.ranker,
     )
 
 

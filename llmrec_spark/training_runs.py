@@ -15,9 +15,11 @@ from llmrec_spark.model_cards import model_card, summary
 from llmrec_spark.model_training import train
 from llmrec_spark.registry import NAME, Lesson, ResolvedModel, register_model
 from llmrec_spark.runs import say
+from llmrec_spark.settings_search import Budget
 from llmrec_spark.storage import Storage
 from llmrec_spark.training_judgement import Training
 from llmrec_spark.training_plots import training_plots
+from llmrec_spark.training_search import check_searchable
 
 
 def train_and_register(
@@ -27,20 +29,27 @@ def train_and_register(
     *,
     as_of: date,
     until: date | None,
+    search: tuple[int, float | None] | None = None,
     scratch: Path,
     folder: Path,
     aliases: tuple[str, ...],
 ) -> str:
     """Trains beside `base` on the days before `as_of`, writes the model to `folder` and registers it.
 
+    search   trials and minutes: settings of config.ranker are searched first, and the best of them used
+
     Returns the version.
     """
     from llmrec_spark.model.checkpoint import write_trained_model
 
+    budget = Budget(*search) if search is not None else None
+    if budget is not None:
+        check_searchable(config)
     inputs = read_inputs(storage, config)
     check_fields(base, config)
     ad_columns(inputs.tables[ADS.name], config.ranker.columns, config.ranker.groups)
-    training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch)
+    training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, budget=budget)
+    config = config.model_copy(update={"ranker": training.settings})
     card = model_card(training, config, f"model {base.version}", inputs.versions)
     digest = write_trained_model(
         folder,
@@ -62,8 +71,11 @@ def train_and_register(
         **{f"ranker.{name}": value for name, value in config.ranker.model_dump().items()},
         **{f"training.{name}": value for name, value in config.training.model_dump().items()},
     }
+    if training.search is not None:
+        facts |= {"search.trials": len(training.search.trials), "search.chosen": training.search.chosen.number}
+        facts |= {f"search.{name}": value for name, value in config.search.model_dump().items()}
     lesson = Lesson(_numbers(training), training.trained.losses, card, training_plots(training))
-    version = register_model(folder, config.mlflow, facts, aliases=aliases, lesson=lesson)
+    version = register_model(folder, config.mlflow, facts, aliases=aliases, lesson=lesson, run_id=training.run_id)
     for line in summary(training, config.evaluation.k):
         say(line)
     say(f"registered {NAME} version {version}, trained from model {base.version}, alias {' '.join(aliases) or 'none'}")

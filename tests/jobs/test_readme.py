@@ -24,6 +24,7 @@ PROMPT = ".venv/bin/spark-sql"
 SUBMIT = ".venv/bin/spark-submit --properties-file conf/spark-defaults.conf "
 PROMOTE = SUBMIT + "jobs/promote_model.py"
 CHALLENGER = SUBMIT + "jobs/register_model.py --config conf/sample.yaml"
+SEARCH = SUBMIT + "jobs/train_model.py --config conf/sample.yaml"
 ELSEWHERE = (
     "make score",
     "make test",
@@ -34,6 +35,7 @@ ELSEWHERE = (
     PROMPT,
     PROMOTE,
     CHALLENGER,
+    SEARCH,
 )  # each has its own test, or is this one
 
 

@@ -5,12 +5,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import date
+from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from tests.jobs.conftest import INTERPRETED_SUBMIT, REPOSITORY, Workspace, job_in
-from tests.jobs.test_readme import CHALLENGER, PROMOTE, lines_of, run_here
+from tests.jobs.test_readme import CHALLENGER, PROMOTE, SEARCH, lines_of, run_here
 
 PEOPLE = 200  # of the sample's 2,000: what a day takes grows with its events
 
@@ -109,7 +111,7 @@ def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(spark
     assert run_here(of_few, back)[0] == (0 if code == 0 else 78)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def for_few(of_few) -> Workspace:
     """The workspace with a conf of its own, that learns from fewer days and judges fewer users."""
     conf = of_few.folder / "conf"
@@ -120,6 +122,27 @@ def for_few(of_few) -> Workspace:
     sample["promotion"] |= {"min_users": 10}
     (conf / "sample.yaml").write_text(yaml.safe_dump(sample), encoding="utf-8")
     return of_few
+
+
+def test_a_search_trains_with_the_best_of_its_trials_and_leaves_each_in_mlflow(for_few):
+    [line] = lines_of(SEARCH)
+    code, said = run_here(for_few, f"{line} --search 2 --alias searched --set search.rerank=[[],[linear]]")
+    assert code == 0, said
+    [chosen] = re.findall(r"^search: trained with trial (\d), ", said, re.M)
+    assert len(re.findall(r"^trial \d +nDCG@10 0\.\d{4}, ", said, re.M)) == 2
+    store = MlflowClient(f"sqlite:///{for_few.folder}/local/sample/mlflow.db")
+    version = store.get_model_version_by_alias("llmrec_ad_matcher", "searched")
+    run = store.get_run(version.run_id)
+    experiment = [run.info.experiment_id]
+    trials = store.search_runs(experiment, f"tags.`mlflow.parentRunId` = '{version.run_id}'", order_by=["start_time"])
+    figures = [one.data.metrics["validation_ndcg_10"] for one in trials]
+    assert figures[int(chosen) - 1] == max(figures)
+    assert run.data.params["search.chosen"] == chosen
+    best = trials[int(chosen) - 1].data.params
+    assert run.data.params["ranker.text_rank"] == best["ranker.text_rank"]
+    assert run.info.status == "FINISHED"
+    card = Path(store.download_artifacts(version.run_id, "model_card.md")).read_text(encoding="utf-8")
+    assert f"| {chosen} (chosen) | {max(figures):.4f} |" in card
 
 
 def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few):

@@ -1,5 +1,13 @@
 """What train_model and score_daily say where a model cannot be trained, or is not; on the golden tables."""
 
+import shutil
+
+import pytest
+from mlflow import MlflowClient
+
+from llmrec_spark.config import MlflowConfig
+from llmrec_spark.registry import search_log
+from llmrec_spark.tracked_trials import Trial
 from tests.jobs.conftest import DAY, job
 
 
@@ -27,3 +35,38 @@ def test_columns_that_the_ads_lack_are_named_before_any_work(conf, model_folder,
     assert code == 65, said
     assert "lacks the columns ['colour']" in said
     assert not (tmp_path / "own" / "training_examples").exists()
+
+
+def test_a_search_without_validation_is_refused_before_any_work(conf, model_folder, tmp_path):
+    none = ("--set", "training.validation_days=0", "--search", "2")
+    code, said = job("train_model", "--config", conf, *DAY, "--model", model_folder, *none)
+    assert code == 78, said
+    assert "training.validation_days is 0" in said
+    assert not (tmp_path / "own" / "training_examples").exists()
+
+
+def test_the_run_of_a_stopped_search_is_gone_on_with_and_no_trial_is_logged_twice(empty_registry, tmp_path):
+    shutil.copy(empty_registry, tmp_path / "mlflow.db")
+    config = MlflowConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifact_root=str(tmp_path / "art"))
+    client = MlflowClient(config.tracking_uri)
+    one = Trial(1, {"effect_spread": 0.6, "rerank": ""}, 0.61, 2.5, 1_700_000_000_000)
+    two = Trial(2, {"effect_spread": 0.9, "rerank": "trees"}, None, 0.5, 1_700_000_003_000, "ValueError: too wide")
+    stopped = search_log(config, "a-search", 10)
+    first, log = stopped.__enter__()
+    log([one])
+    with pytest.raises(KeyboardInterrupt):
+        stopped.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert client.get_run(first).info.status == "FAILED"
+    with search_log(config, "a-search", 10) as (second, log):
+        log([one])
+        log([two])
+    with search_log(config, "another", 10) as (other, _):
+        assert other != first
+    assert second == first
+    experiment = [client.get_run(first).info.experiment_id]
+    nested = client.search_runs(experiment, f"tags.`mlflow.parentRunId` = '{first}'", order_by=["start_time"])
+    assert [run.info.status for run in nested] == ["FINISHED", "FAILED"]
+    assert nested[0].data.metrics == {"validation_ndcg_10": 0.61, "seconds": 2.5}
+    assert nested[1].data.params == {"ranker.effect_spread": "0.9", "ranker.rerank": "trees"}
+    assert nested[1].data.tags["error"] == "ValueError: too wide"
+    assert nested[1].info.end_time - nested[1].info.start_time == 500

@@ -63,7 +63,8 @@ def world():
 
 
 @pytest.fixture(scope="session")
-def trained(log, world):
+def shown(log):
+    """The Examples of the log's later days, the last of which calibrates, and what was ShownBefore each list."""
     rows, *_ = log
     kept = rows[rows.day >= 2].reset_index(drop=True)
     lists = kept.groupby(["user", "day"], sort=False).ngroup().to_numpy()
@@ -91,13 +92,31 @@ def trained(log, world):
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in before])])
     flat = (joined[name].to_numpy() for name in ("item", "clicked", "position"))
     seen = ShownBefore(*flat, offsets, joined["age"].to_numpy(dtype=float))
+    return examples, seen
+
+
+@pytest.fixture(scope="session")
+def train(world):
+    """Trains with settings on examples and what was shown before."""
     columns, names = (
         np.stack([np.arange(ADS, dtype=float), np.arange(ADS) // 2 % 5], axis=1),
         Names(("length",), ("maker",)),
     )
 
-    def train(settings):
+    def train_on(settings, examples, seen):
         given = (world.catalogue(), world.fields, columns, names, examples, seen, totals_of(examples), settings)
         return train_taste_ranker(*given)
 
-    return train(SETTINGS), examples, train, seen, totals_of(examples)
+    return train_on
+
+
+@pytest.fixture(scope="session")
+def trained(shown, train):
+    examples, seen = shown
+    return (
+        train(SETTINGS, examples, seen),
+        examples,
+        lambda settings: train(settings, examples, seen),
+        seen,
+        totals_of(examples),
+    )

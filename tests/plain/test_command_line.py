@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from llmrec_spark import errors
-from llmrec_spark.command_line import add_days, days, exit_with, parser
+from llmrec_spark.command_line import add_days, add_search, days, exit_with, parser, search_of
 from llmrec_spark.errors import LlmrecError, UsageError
 
 
@@ -157,3 +157,33 @@ def test_another_writer_of_the_same_rows_means_try_again(ended, capsys, error):
 def test_an_error_nobody_foresaw_keeps_its_traceback(ended):
     with pytest.raises(ZeroDivisionError):
         ended(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    "arguments, found",
+    [
+        ((), None),
+        (("--search", "20"), (20, None)),
+        (("--search", "2", "--search-minutes", "1.5"), (2, 1.5)),
+    ],
+)
+def test_a_search_is_asked_for_by_its_trials(arguments, found):
+    options = argparse.ArgumentParser()
+    add_search(options)
+    assert search_of(options.parse_args(arguments)) == found
+
+
+@pytest.mark.parametrize("wrong", [("--search", "0"), ("--search", "x"), ("--search-minutes", "-1")])
+def test_a_search_that_cannot_be_is_refused(wrong, capsys):
+    options = argparse.ArgumentParser()
+    add_search(options)
+    with pytest.raises(SystemExit):
+        options.parse_args(wrong)
+    assert f"found '{wrong[1]}', expected " in capsys.readouterr().err
+
+
+def test_minutes_of_no_search_are_refused():
+    options = argparse.ArgumentParser()
+    add_search(options)
+    with pytest.raises(UsageError, match="give --search N too"):
+        search_of(options.parse_args(["--search-minutes", "5"]))
