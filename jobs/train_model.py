@@ -15,6 +15,7 @@ def main() -> None:
     options.add_argument("--folder", help="keep the model folder here too; must not exist")
     options.add_argument("--alias", default="challenger", help="alias to set; empty sets none")
     add_search(options)
+    options.add_argument("--ablate", action="store_true", help="train without each part too, and say what it brings")
     arguments = options.parse_args()
     search = search_of(arguments)
 
@@ -30,7 +31,7 @@ def main() -> None:
     base = resolve_model(arguments.model or config.mlflow.model, config.mlflow)
     with tempfile.TemporaryDirectory() as scratch:
         folder, aliases = Path(arguments.folder or Path(scratch) / "model"), tuple(filter(None, [arguments.alias]))
-        asked = {"as_of": arguments.date, "until": arguments.until, "search": search}
+        asked = {"as_of": arguments.date, "until": arguments.until, "search": search, "ablates": arguments.ablate}
         train_and_register(storage, config, base, **asked, scratch=Path(scratch), folder=folder, aliases=aliases)
 
 

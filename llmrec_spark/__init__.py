@@ -74,7 +74,9 @@ Around the line
     held_back           how well scorers order lists that were held back, on arrays
     training_data       the tables a model learns from, filled some days at a time
     settings_search     settings tried one after another, and the best of them
+    training_cost       seconds and memory of a block
     training_search     those of a ranker, on lists of validation
+    training_ablation   what each part of a ranker brings
     training_judgement  a trained model beside others, on lists held back
     model_training      a ranker learned from the tables
     model_cards         what a trained model is and how good it was, in words
@@ -148,6 +150,7 @@ model/: torch and numpy, no Spark, no MLflow
     training            a network trained
     network_attribution  what each behaviour adds to a network's log-odds
     reranker            these scores stacked, and their reasons
+    kernel_groups       kernels by what they compare, and a look-up without some
     taste_ranker        effects, tastes and calibrated probabilities as part of a model
     taste_scoring       users and ads of a run through it
     scoring             users against a block of ads

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from llmrec_spark.config import Config
 from llmrec_spark.held_back import METRICS, Calibration, Estimate
 from llmrec_spark.settings_search import Search
+from llmrec_spark.training_ablation import WHOLE, Ablation
 from llmrec_spark.training_judgement import (
     CHAMPION,
     EFFECT,
@@ -32,6 +33,7 @@ SCORERS = {
     NETWORK: "what the network of behaviours adds to effect and taste, by itself",
     TRAINED: "this model",
 }
+INTERVAL = "95 % interval over people"
 LABELS = {"ndcg": "nDCG@{k}", "group_auc": "group AUC", "mrr": "MRR@{k}"}
 
 
@@ -74,12 +76,14 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
         ["scorer", *names, ""], [[*_row(name, judged.values[name]), SCORERS[name]] for name in judged.values]
     )
     yield ""
-    yield "Differences on the same lists, 95 % interval over people:"
+    yield f"Differences on the same lists, {INTERVAL}:"
     yield ""
     yield from _table(
         ["step", *names],
         [[f"{one} - {other}", *(str(of[name]) for name in METRICS)] for (one, other), of in judged.differences.items()],
     )
+    if training.ablation is not None:
+        yield from _ablated(training.ablation, k)
     if training.search is not None:
         yield from _searched(training.search, training.split, k)
     if training.by_segment:
@@ -113,6 +117,28 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
     yield "- The effect of an ad that nobody has met is read from its text, and is the less sure for it."
     yield "- p_conversion is given a click on the ad it was shown for; conversions without a click are not in it."
     yield f"- {int(examples.calibrates.sum()):,} shown ads calibrate p_click, for people and places like theirs."
+
+
+def _ablated(ablation: Ablation, k: int) -> Iterator[str]:
+    yield ""
+    yield "## What each part brings"
+    yield ""
+    yield f"Trained again without each part, and judged on the {ablation.lists:,} lists of {ablation.split}. After the"
+    yield f"first row: everything less without the part, {INTERVAL}; above 0 it helps. Memory is that of the"
+    yield "whole process at its most."
+    yield ""
+    yield from _table(["part", f"nDCG@{k}", "group AUC", "seconds", "examples/s", "peak MB"], ablation_rows(ablation))
+
+
+def ablation_rows(ablation: Ablation) -> list[list[str]]:
+    """Part, what it brings to nDCG and group AUC, seconds, examples per second, peak memory: everything comes first."""
+    found = []
+    for one in ablation.rows:
+        peak = "–" if one.cost.peak_mb is None else f"{one.cost.peak_mb:,.0f}"
+        speed = [f"{one.cost.seconds:.1f}", f"{one.examples_per_second:,.0f}", peak]
+        brings = [str(estimate) for estimate in (one.ndcg, one.group_auc)]
+        found.append([one.part, *(value.replace("+", "") if one.part == WHOLE else value for value in brings), *speed])
+    return found
 
 
 def _searched(search: Search, split: str, k: int) -> Iterator[str]:
@@ -169,6 +195,10 @@ def summary(training: Training, k: int) -> list[str]:
         lines.append(f"{name:<12}" + "".join(f"{of[one].value:>12.4f}" for one in METRICS))
     for (one, other), difference in judged.differences.items():
         lines.append(f"{one} - {other}: {names[0]} {difference['ndcg']}, {names[1]} {difference['group_auc']}")
+    if training.ablation is not None:
+        lines.append(f"{'part':<22}{names[0] + ' with - without':>28}  seconds, examples/s, peak MB")
+        for part, ndcg, _, *cost in ablation_rows(training.ablation):
+            lines.append(f"{part:<22}{ndcg:>28}  {', '.join(cost)}")
     for name, found in (("p_click", training.clicks), ("p_conversion", training.conversions)):
         means = f"predicted {found.predicted:.4f}, observed {found.observed:.4f}"
         lines.append(f"{name}: calibration error {found.error:.4f}, {means}, {found.rows:,} rows")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -27,6 +27,8 @@ from llmrec_spark.runs import say
 from llmrec_spark.settings_search import Budget
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import TEXT_VECTORS
+from llmrec_spark.training_ablation import ablate
+from llmrec_spark.training_cost import measured
 from llmrec_spark.training_data import fill_training_tables
 from llmrec_spark.training_judgement import Training, judge_training, of_items
 from llmrec_spark.training_search import search_settings
@@ -50,11 +52,12 @@ def train(
     until: date | None,
     scratch: Path,
     budget: Budget | None = None,
+    ablates: bool = False,
 ) -> Training:
     """Trains a ranker for the encoder of `base` on the days before `as_of`, and judges it on lists held back.
 
-    `until` is how far labels reach, as in fill_training_tables; `budget` that of a search of settings before. Raises
-    DataError where too few lists teach anything.
+    `until` is how far labels reach, as in fill_training_tables; `budget` that of a search of settings before;
+    `ablates` asks what each part brings. Raises DataError where too few lists teach anything.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "training examples"):
@@ -72,7 +75,7 @@ def train(
         with _timed(seconds, "search"):
             search, run = search_settings(config, base, sample, given.train, training_set=training_set, budget=budget)
         config = config.model_copy(update={"ranker": search.settings})
-    with _timed(seconds, "ranker"):
+    with _timed(seconds, "ranker"), measured() as cost:
         trained = given.train(config.ranker, sample.examples, sample.before)
     with _timed(seconds, "judgement"):
         training = judge_training(
@@ -86,7 +89,11 @@ def train(
             training_set=training_set,
             as_of=as_of,
         )
-    return replace(training, seconds=seconds, search=search, run_id=run)
+    ablation = None
+    if ablates:
+        with _timed(seconds, "ablation"):
+            ablation = ablate(config, sample, training.split, (trained, cost), given.train)
+    return replace(training, seconds=seconds, search=search, ablation=ablation, run_id=run)
 
 
 def _catalogue(
@@ -141,7 +148,9 @@ class Material:
     columns: pd.DataFrame
     sample: Sample
 
-    def train(self, settings: RankerConfig, examples: Examples, before: ShownBefore) -> Trained:
+    def train(
+        self, settings: RankerConfig, examples: Examples, before: ShownBefore, without: Collection[str] = ()
+    ) -> Trained:
         """A ranker that learned from the examples that train, all of the sample's or some lists of it."""
         from llmrec_spark.model.ad_reader import Names
         from llmrec_spark.model.taste_training import train_taste_ranker
@@ -149,7 +158,7 @@ class Material:
         names = Names(settings.columns, settings.groups)
         numbers = of_items(self.columns, names, self.catalogue)
         return train_taste_ranker(
-            self.catalogue, self.fields, numbers, names, examples, before, self.sample.totals, settings
+            self.catalogue, self.fields, numbers, names, examples, before, self.sample.totals, settings, without
         )
 
 

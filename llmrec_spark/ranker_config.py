@@ -14,7 +14,7 @@ class RankerConfig(Section):
     """`ranker:` the effect of each ad, the taste of each user, and how both become probabilities."""
 
     effect_spread: float = Field(0.6, gt=0)  # prior standard deviation of an ad's own pull, in log-odds
-    text_rank: int = Field(150, ge=1)  # numbers that the texts of an ad are made narrow to, to expect its pull
+    text_rank: int = Field(150, ge=0)  # numbers that the texts of an ad are made narrow to, to expect its pull; 0: none
     columns: tuple[str, ...] = ()  # of `ads`, numbers: users may like one end of them, or those near each other
     groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
     rerank: tuple[Literal["linear", "trees", "network"], ...] = ()  # rankers of a taste's best ads, stacked with it

@@ -144,7 +144,7 @@ def _distributions(ranker: RankerConfig, ranges: SearchConfig) -> dict[str, Any]
     if ranges.effect_spread is not None:
         ends = (*ranges.effect_spread, ranker.effect_spread)
         found["effect_spread"] = FloatDistribution(min(ends), max(ends), log=True)
-    if ranges.text_rank is not None:
+    if ranges.text_rank is not None and ranker.text_rank:  # 0: texts promise nothing, and no search changes that
         ends = (*ranges.text_rank, ranker.text_rank)
         found["text_rank"] = IntDistribution(min(ends), max(ends), log=True)
     parts = list(dict.fromkeys(" ".join(one) for one in (*ranges.rerank, ranker.rerank)))

@@ -18,6 +18,7 @@ from llmrec_spark.held_back import Calibration, Judgement, calibration, judge
 from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.settings_search import Search
+from llmrec_spark.training_ablation import Ablation
 
 if TYPE_CHECKING:
     from llmrec_spark.model.ad_reader import Names
@@ -50,6 +51,7 @@ class Training:
     settings: RankerConfig  # that it was trained with
     seconds: Mapping[str, float] = field(default_factory=dict)
     search: Search | None = None  # that chose the settings
+    ablation: Ablation | None = None
     run_id: str | None = None  # of MLflow, where the search logged its trials
 
 

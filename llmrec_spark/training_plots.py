@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llmrec_spark.held_back import Calibration
+from llmrec_spark.training_ablation import WHOLE, Ablation
 from llmrec_spark.training_judgement import Training
 
 SMOOTHED = 10  # steps whose mean is drawn
@@ -19,6 +20,8 @@ def training_plots(training: Training) -> dict[str, Figure]:
     for name, found in (("p_click", training.clicks), ("p_conversion", training.conversions)):
         if found.rows:
             plots[f"reliability_{name}.png"] = _reliability(name, found)
+    if training.ablation is not None:
+        plots["ablation.png"] = _ablation(training.ablation)
     return plots
 
 
@@ -43,6 +46,18 @@ def _importance(variances: dict[str, float]) -> Figure:
     figure, axes = _axes(6.0, 0.6 + 0.28 * len(ordered))
     axes.barh([name for name, _ in ordered], [value for _, value in ordered])
     axes.set(xlabel="prior variance of taste", title="What a taste is made of")
+    return figure
+
+
+def _ablation(ablation: Ablation) -> Figure:
+    shown = [one for one in reversed(ablation.rows) if one.part != WHOLE]
+    figure, axes = _axes(6.5, 0.9 + 0.32 * len(shown))
+    for place, one in enumerate(shown):
+        axes.plot([one.ndcg.low, one.ndcg.high], [place, place], color="0.6")
+        axes.plot(one.ndcg.value, place, "o", color="C0")
+    axes.axvline(0.0, color="0.7", linewidth=0.8)
+    axes.set(xlabel="nDCG with it, less without; 95 % interval over people", title="What each part brings")
+    axes.set_yticks(range(len(shown)), [one.part for one in shown])
     return figure
 
 

@@ -30,6 +30,7 @@ def train_and_register(
     as_of: date,
     until: date | None,
     search: tuple[int, float | None] | None = None,
+    ablates: bool = False,
     scratch: Path,
     folder: Path,
     aliases: tuple[str, ...],
@@ -37,6 +38,7 @@ def train_and_register(
     """Trains beside `base` on the days before `as_of`, writes the model to `folder` and registers it.
 
     search   trials and minutes: settings of config.ranker are searched first, and the best of them used
+    ablates  says in model card, MLflow and lines what each part brings
 
     Returns the version.
     """
@@ -48,7 +50,9 @@ def train_and_register(
     inputs = read_inputs(storage, config)
     check_fields(base, config)
     ad_columns(inputs.tables[ADS.name], config.ranker.columns, config.ranker.groups)
-    training = train(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, budget=budget)
+    training = train(
+        storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, budget=budget, ablates=ablates
+    )
     config = config.model_copy(update={"ranker": training.settings})
     card = model_card(training, config, f"model {base.version}", inputs.versions)
     digest = write_trained_model(
@@ -93,4 +97,10 @@ def _numbers(training: Training) -> dict[str, float]:
             }
     for name, of in (("p_click", training.clicks), ("p_conversion", training.conversions)):
         found |= {f"{name}.calibration_error": of.error, f"{name}.log_loss": of.log_loss}
+    for row in training.ablation.rows if training.ablation is not None else ():
+        name = f"ablation.{row.part}"
+        found |= {f"{name}.ndcg": row.ndcg.value, f"{name}.group_auc": row.group_auc.value}
+        found |= {f"{name}.seconds": row.cost.seconds, f"{name}.examples_per_second": row.examples_per_second}
+        if row.cost.peak_mb is not None:
+            found[f"{name}.peak_mb"] = row.cost.peak_mb
     return {name: value for name, value in found.items() if math.isfinite(value)}

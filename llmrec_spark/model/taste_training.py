@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from llmrec_spark.model.example_scores import (
     tasted,
 )
 from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
+from llmrec_spark.model.kernel_groups import without_groups
 from llmrec_spark.model.network_lists import ad_table
 from llmrec_spark.model.rerank_training import learn_reranker, teaching_lists
 from llmrec_spark.model.taste_gp import Level, learn_theta
@@ -51,11 +53,13 @@ def train_taste_ranker(
     before: ShownBefore,
     totals: Totals,
     settings: RankerConfig,
+    without: Collection[str] = (),
 ) -> Trained:
     """Learns from the examples that train, and calibrates on those held back for it, or else on the same.
 
     columns (I, M + G) as catalogue.ad_numbers has them, NaN for queries too. The effect of an ad in an example is what
     its counts before said, and the prior of that is of other ads: no row is told its own click.
+    `without` names kernel_groups that tastes are not made of, to see what these bring: not for a ranker that is kept.
     """
     reader = fit_ad_reader(catalogue, fields, columns, names=names, rank=settings.text_rank)
     features = reader.features(catalogue, columns)
@@ -63,7 +67,7 @@ def train_taste_ranker(
     click, priors = learn_effect_model(totals.shown, totals.clicks, known, spread=settings.effect_spread)
     conversion, _ = learn_effect_model(totals.settled, totals.conversions, known, spread=settings.effect_spread)
     positions, level = learn_positions(examples, priors, settings.effect_spread)
-    lookup = pair_lookup(features)
+    lookup = without_groups(pair_lookup(features), features.names, without)
     ranker = TasteRanker(
         reader=reader,
         theta=dict.fromkeys(features.names, FLAT),

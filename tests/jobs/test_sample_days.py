@@ -124,9 +124,10 @@ def for_few(of_few) -> Workspace:
     return of_few
 
 
-def test_a_search_trains_with_the_best_of_its_trials_and_leaves_each_in_mlflow(for_few):
-    [line] = lines_of(SEARCH)
-    code, said = run_here(for_few, f"{line} --search 2 --alias searched --set search.rerank=[[],[linear]]")
+def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_in_mlflow(for_few):
+    searches, ablates = lines_of(SEARCH)
+    assert ablates.split()[-1] == "--ablate"
+    code, said = run_here(for_few, f"{searches} --ablate --search 2 --alias searched --set search.rerank=[[],[linear]]")
     assert code == 0, said
     [chosen] = re.findall(r"^search: trained with trial (\d), ", said, re.M)
     assert len(re.findall(r"^trial \d +nDCG@10 0\.\d{4}, ", said, re.M)) == 2
@@ -143,6 +144,10 @@ def test_a_search_trains_with_the_best_of_its_trials_and_leaves_each_in_mlflow(f
     assert run.info.status == "FINISHED"
     card = Path(store.download_artifacts(version.run_id, "model_card.md")).read_text(encoding="utf-8")
     assert f"| {chosen} (chosen) | {max(figures):.4f} |" in card
+    for part in ("everything", "taste: texts", "taste: groups", "effect: texts", "positions"):
+        assert re.search(rf"^\| {part} \| [+-]?\d\.\d{{4}} \[.* \| [\d,]+ \| [\d,]+ \|$", card, re.M), part
+        assert run.data.metrics[f"ablation.{part.replace(':', '_')}.seconds"] > 0
+    assert "ablation.png" in {one.path for one in store.list_artifacts(version.run_id)}
 
 
 def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few):

@@ -132,6 +132,12 @@ def test_a_range_is_widened_to_the_setting_itself(tmp_path):
     assert found.trials[0].settings == as_parameters(OWN)
 
 
+def test_texts_that_promise_nothing_are_left_so(tmp_path):
+    with open_study(tmp_path / "a.db", OWN.model_copy(update={"text_rank": 0}), RANGES) as study:
+        found = study.search(lambda settings: settings.effect_spread, Budget(3), told=lambda trial: None)
+    assert found.settings.text_rank == 0
+
+
 def test_parameters_are_settings_and_back():
     assert with_parameters(OWN, as_parameters(OWN)) == OWN
     assert with_parameters(OWN, {"column year": False, "rerank": "linear trees"}) == OWN.model_copy(
