@@ -51,11 +51,15 @@ def test_the_run_of_a_stopped_search_is_gone_on_with_and_no_trial_is_logged_twic
     client = MlflowClient(config.tracking_uri)
     one = Trial(1, {"effect_spread": 0.6, "rerank": ""}, 0.61, 2.5, 1_700_000_000_000)
     two = Trial(2, {"effect_spread": 0.9, "rerank": "trees"}, None, 0.5, 1_700_000_003_000, "ValueError: too wide")
-    stopped = search_log(config, "a-search", 10)
-    first, log = stopped.__enter__()
-    log([one])
-    with pytest.raises(KeyboardInterrupt):
-        stopped.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+
+    def stopped():
+        with search_log(config, "a-search", 10) as (run, log):
+            log([one])
+            raise KeyboardInterrupt(run)
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        stopped()
+    [first] = stop.value.args
     assert client.get_run(first).info.status == "FAILED"
     with search_log(config, "a-search", 10) as (second, log):
         log([one])
