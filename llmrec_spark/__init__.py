@@ -130,6 +130,7 @@ model/: torch and numpy, no Spark, no MLflow
     item_effect         what pulls people to an item whoever they are
     prior_features      texts and columns of an item, made narrow
     ridge_prior         what is expected of an item, as a linear function of these
+    isotonic            probabilities on a rising curve
     count_effects       the effect of an item from how often it was shown and clicked
     ad_reader           what a trained ranker reads of ads, the same on every day
     taste_gp            a history -> a signed weight per behaviour, in closed form

@@ -19,6 +19,7 @@ class RankerConfig(Section):
     groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
     rerank: tuple[Literal["linear", "trees", "network"], ...] = ()  # rankers of a taste's best ads, stacked with it
     positions: bool = True  # take positions out of clicks; false where they say nothing, or a user ranks them anew
+    calibration: Literal["platt", "isotonic"] = "platt"  # isotonic: Platt's, then on a rising curve
     kernel_lists: int = Field(6_000, ge=32)  # that the weights of the kernels are learned from
     max_lists: int = Field(20_000, ge=32)  # of each of train, validation and test in memory, chosen by a hash
     network: NetworkConfig = NetworkConfig()  # of `rerank: [network]`

@@ -3,7 +3,7 @@
     log_odds(u, a) = level_u + c_1 + b_a + taste_u(a)                  at the first position; or, of the best ads by it,
                      level_u + c_1 + what a reranker makes of both and of their features
     p_click        = sigmoid(slope log_odds + intercept), + of_position (c - c_1) at another position
-    p_conversion   = sigmoid(w . (1, b'_a, taste_u(a)))                given a click
+    p_conversion   = sigmoid(w . (1, b'_a, taste_u(a)))                given a click; both on a rising curve, if asked
 
 b from counts and text (count_effects), taste from a Gaussian process over the user's clicks and skips (taste_gp), the
 probabilities by logistic regression on held-back examples (Platt, "Probabilistic outputs for support vector machines",
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,12 +23,17 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec_spark.model.ad_reader import AdReader
 from llmrec_spark.model.count_effects import EffectModel
+from llmrec_spark.model.isotonic import on_knots
 from llmrec_spark.model.item_effect import sigmoid
 from llmrec_spark.model.pair_kernels import ItemFeatures
 from llmrec_spark.model.prior_features import PriorFeatures
 from llmrec_spark.model.reranker import Reranker, open_reranker
 from llmrec_spark.model.ridge_prior import RidgePrior
 from llmrec_spark.model.taste_gp import Level
+
+P_CLICK, P_CONVERSION = "p_click", "p_conversion"
+CURVE = "curve of "  # begins the name of an array
+LINE = np.zeros((2, 0))  # no curve
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class TasteRanker:
     level: Level
     p_click: tuple[float, float, float]  # slope, intercept, of_position
     p_conversion: tuple[float, float, float]  # intercept, of b', of taste
+    curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # (2, m) of isotonic, by probability
     rerank: Reranker | None = None  # of the best ads by b + taste
 
     def weights(self, features: ItemFeatures) -> np.ndarray:
@@ -62,12 +68,13 @@ class TasteRanker:
         """p_click of log_odds, or where the ad stands at `place`."""
         slope, intercept, of_position = self.p_click
         shift = 0.0 if place is None else of_position * (self.position(place) - self.position(np.ones(1)))
-        return sigmoid(slope * log_odds + intercept + shift)
+        return on_knots(self.curves.get(P_CLICK, LINE), sigmoid(slope * log_odds + intercept + shift))
 
     def conversions(self, effect: np.ndarray, taste: np.ndarray) -> np.ndarray:
         """p_conversion, given a click, of b' and taste."""
         intercept, of_effect, of_taste = self.p_conversion
-        return sigmoid(intercept + of_effect * effect + of_taste * taste)
+        found = sigmoid(intercept + of_effect * effect + of_taste * taste)
+        return on_knots(self.curves.get(P_CONVERSION, LINE), found)
 
     def save(self, folder: Path) -> None:
         """Writes its files into a new folder."""
@@ -88,6 +95,7 @@ class TasteRanker:
         for name in ("click", "conversion"):
             prior = getattr(self, name).prior
             arrays |= {f"{name}.mean": prior.mean, f"{name}.weights": prior.weights}
+        arrays |= {f"{CURVE}{name}": knots for name, knots in self.curves.items()}
         save_file({name: np.ascontiguousarray(one) for name, one in arrays.items()}, folder / "ranker.safetensors")
         (folder / "ranker.safetensors").chmod(0o644)  # safetensors lets only the owner read
         if self.rerank is not None:
@@ -130,6 +138,7 @@ def open_taste_ranker(folder: str) -> TasteRanker:
         level=Level(**numbers["level"]),
         p_click=tuple(numbers["p_click"]),
         p_conversion=tuple(numbers["p_conversion"]),
+        curves={name.removeprefix(CURVE): one for name, one in arrays.items() if name.startswith(CURVE)},
         rerank=open_reranker(Path(folder)),
         **effects,
     )

@@ -22,12 +22,13 @@ from llmrec_spark.model.example_scores import (
     score_tasted,
     tasted,
 )
+from llmrec_spark.model.isotonic import isotonic_knots
 from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
 from llmrec_spark.model.kernel_groups import without_groups
 from llmrec_spark.model.network_lists import ad_table
 from llmrec_spark.model.rerank_training import learn_reranker, teaching_lists
 from llmrec_spark.model.taste_gp import Level, learn_theta
-from llmrec_spark.model.taste_ranker import TasteRanker
+from llmrec_spark.model.taste_ranker import P_CLICK, P_CONVERSION, TasteRanker
 from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
 from llmrec_spark.ranker_config import RankerConfig
 
@@ -110,6 +111,15 @@ def train_taste_ranker(
         np.column_stack([of_ad, scored.taste])[bought], examples.converted[bought], start=(conversion.base, 1.0, 0.0)
     )
     ranker = replace(ranker, p_click=(slope, intercept, of_position), p_conversion=tuple(p_conversion))
+    if settings.calibration == "isotonic" and examples.calibrates.any():
+        held, known = examples.calibrates, examples.calibrates & bought
+        p_click = ranker.clicks(scored.log_odds[held], examples.position[held])
+        p_bought = ranker.conversions(of_ad[known], scored.taste[known])
+        curves = {
+            P_CLICK: isotonic_knots(p_click, examples.clicked[held]),
+            P_CONVERSION: isotonic_knots(p_bought, examples.converted[known] > 0),
+        }
+        ranker = replace(ranker, curves=curves)
     return Trained(ranker, scored, ranker.conversions(of_ad, scored.taste), losses)
 
 

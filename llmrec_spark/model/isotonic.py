@@ -1,0 +1,34 @@
+"""Probabilities made right on held-back examples by a rising curve: isotonic regression, kept as its knots.
+
+Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability estimates", 2002. Between the
+knots, the means of the pooled blocks, the curve is a line, so that only equal probabilities stay equal where it rises.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
+
+FEWEST = 100  # rows of either kind that a curve asks for: with fewer its steps follow chance
+
+
+def isotonic_knots(predicted: np.ndarray, happened: np.ndarray) -> np.ndarray:
+    """(2, m): predicted means of the blocks, rising, and what happened in each; m is 0 where there is too little.
+
+    predicted (n,) probabilities, happened (n,) bool
+    """
+    count = int(happened.sum())
+    if min(count, len(happened) - count) < FEWEST:
+        return np.zeros((2, 0))
+    order = np.argsort(predicted, kind="stable")
+    values, first, sizes = np.unique(predicted[order], return_index=True, return_counts=True)
+    rates = np.add.reduceat(happened[order].astype(np.float64), first) / sizes
+    starts = isotonic_regression(rates, weights=sizes).blocks[:-1]
+    weights = np.add.reduceat(sizes, starts)
+    means = [np.add.reduceat(one * sizes, starts) / weights for one in (values, rates)]
+    return np.stack(means)
+
+
+def on_knots(knots: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The probabilities on the curve; as they are where it has no knots. Beyond the last knots it is level."""
+    return np.asarray(np.interp(predicted, *knots)) if knots.shape[1] else predicted
