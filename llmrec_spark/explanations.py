@@ -26,7 +26,7 @@ VERBS = {
     "search": "searched for",
     SKIP: "passed over",
 }
-KEYWORDS, EFFECT = "keywords", "effect"  # parts of a reason
+KEYWORDS, EFFECT, NETWORK = "keywords", "effect", "network"  # parts of a reason
 SHOWN_BEHAVIOURS, SHOWN_REASONS, SHOWN_WORDS = 8, 2, 4
 
 
@@ -145,6 +145,8 @@ def _part_in_words(field: str) -> str:
     """A text field of the match, or a kernel of a trained model."""
     if field == "same":
         return "the same ad"
+    if field == NETWORK:
+        return "with all you did"
     if field.startswith("near in "):
         return f"alike {field.removeprefix('near in ')}"
     return f"its {field.removesuffix(' text').removeprefix('slope of ').removeprefix('all ')}"

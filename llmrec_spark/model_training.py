@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -166,7 +167,7 @@ def _material(
     config: Config, folder: Path, columns: pd.DataFrame, example_files: list[str], history_files: list[str]
 ) -> Material:
     from llmrec_spark.model.catalogue import open_catalogue
-    from llmrec_spark.model.training_sample import read_sample
+    from llmrec_spark.model.training_sample import read_sample, with_text
 
     catalogue, ranker = open_catalogue(str(folder)), config.ranker
     sample = read_sample(
@@ -178,6 +179,8 @@ def _material(
         max_lists=ranker.max_lists,
         positions=ranker.positions,
     )
+    has_text = np.max(catalogue.fields, axis=1) >= 0
+    sample = sample._replace(before=with_text(sample.before, has_text))
     lists = sample.rows.loc[sample.examples.trains].drop_duplicates(["run_date", "user_id", "list_id"])
     if len(lists) < FEWEST_LISTS or not sample.examples.clicked[sample.examples.trains].any():
         raise DataError(

@@ -17,7 +17,7 @@ class NetworkConfig(Section):
     heads: int = Field(4, ge=1)  # of attention; divides width
     layers: int = Field(1, ge=1)
     dropout: float = Field(0.4, ge=0, lt=1)
-    max_behaviours: int = Field(96, ge=1)  # clicked and skipped together; older ones share the last position
+    max_behaviours: int = Field(96, ge=1)  # the newest, clicked and skipped together; older ones are not read
     max_position: int = Field(24, ge=1)  # shown positions with a term of their own; later ones share the last
 
     @model_validator(mode="after")

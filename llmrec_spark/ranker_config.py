@@ -27,6 +27,12 @@ class RankerConfig(Section):
     seed: int = 1
 
     @model_validator(mode="after")
+    def rerank_names_each_once(self) -> RankerConfig:
+        if len(set(self.rerank)) < len(self.rerank):
+            raise ValueError(f"rerank is {list(self.rerank)}, expected each once")
+        return self
+
+    @model_validator(mode="after")
     def a_network_reads_behaviours(self) -> RankerConfig:
         if "network" in self.rerank and self.network.behaviours == "text":
             raise ValueError("rerank: network.behaviours is text, which no job makes; expected lstm or transformer")

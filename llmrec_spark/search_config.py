@@ -14,7 +14,7 @@ COLUMN = "column "  # begins the name of a parameter: whether the column or grou
 
 
 class SearchConfig(Section):
-    """`search:` what `jobs/train_model.py --search` tries; null, or one choice: as `ranker` says.
+    """`search:` what `jobs/train_model.py --search` tries beside what `ranker` says; null: nothing else.
 
     Positions are not tried: the clicks that judge a trial are moved by them too. A larger kernel_lists or max_lists is
     no worse, only slower.

@@ -104,8 +104,16 @@ class Storage:
         return True
 
     def create(self, table: Table) -> None:
-        """Makes the table where it is not, with comments, checks and statistics. Raises ConfigError if it cannot."""
+        """Makes the table where it is not, with comments, checks and statistics. Raises ConfigError if it cannot.
+
+        One that another version wrote gets the columns it lacks, NULL in the rows that are there.
+        """
         if self.exists(table):
+            there = set(self.spark.table(self.where(table)).columns)
+            lacks = [one for one in table.columns if one.name not in there]
+            if lacks:
+                added = ", ".join(f"{one.name} {one.kind} COMMENT '{_quoted(one.comment)}'" for one in lacks)
+                self.spark.sql(f"ALTER TABLE {self.where(table)} ADD COLUMNS ({added})")
             return
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment)
         if self._tables.catalog is not None:
@@ -238,6 +246,10 @@ def _literal(value: Value) -> str:
     if isinstance(value, datetime):
         return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ')}'"
     return f"DATE '{value}'" if isinstance(value, date) else f"'{value}'"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _first_line(error: BaseException) -> str:

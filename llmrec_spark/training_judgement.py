@@ -87,7 +87,8 @@ def judge_training(
     for name, chosen in _segments(config, inputs, users):
         few = {scorer: scores[scorer][chosen] for scorer in (RATE, TRAINED)}
         segments[name] = judge(few, clicked[chosen], lists[chosen], users[chosen], pairs=[(TRAINED, RATE)], **options)
-    p_click = trained.ranker.clicks(trained.scored.log_odds[held], examples.position[held])
+    scored = trained.scored
+    p_click = trained.ranker.clicks(scored.log_odds[held], examples.position[held], moved=scored.moved[held])
     known = held[examples.clicked[held] & ~np.isnan(examples.converted[held])]
     return Training(
         training_set,

@@ -1,4 +1,4 @@
-"""The tables that a model learns from: a training set is a cut of the log, filled day by day."""
+"""The tables that a model learns from: a training set is a cut of the log, filled some days at a time."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ class Scored(NamedTuple):
     effect: np.ndarray  # of the ad
     taste: np.ndarray
     score: np.ndarray  # what orders the ads of a list: effect + taste, or what the reranker makes of them
+    moved: np.ndarray  # score - effect - taste: what the reranker adds
     steps: Mapping[str, np.ndarray]  # of a reranker: the scores that it adds, by name
 
 
@@ -82,11 +83,13 @@ def score_tasted(
     """The same, of what `tasted` gave."""
     taste = given.taste[given.at]
     levels = fitted_levels(given.histories, ranker.level).double().numpy()[examples.list]
-    score, steps = given.effect + taste, {}
+    first = score = given.effect + taste
+    steps: Mapping[str, np.ndarray] = {}
     if ranker.rerank is not None:
         steps = _reranked(ranker, given, features, table, examples)
-        score = ranker.rerank.together(steps)
-    return Scored(levels + ranker.position(np.ones(1)) + score, given.effect, taste, score, steps)
+        is_known = (given.histories.item >= 0).any(dim=1).numpy()[examples.list]
+        score = np.where(is_known, ranker.rerank.together(steps), first)
+    return Scored(levels + ranker.position(np.ones(1)) + score, given.effect, taste, score, score - first, steps)
 
 
 def tasted(
@@ -96,9 +99,16 @@ def tasted(
     before: ShownBefore,
     totals: Totals,
     lookup: Kernels,
+    *,
+    others: np.ndarray | None = None,
 ) -> Tasted:
-    """What was known before each list, and what effect and taste make of it."""
+    """What was known before each list, and what effect and taste make of it.
+
+    others (I,) is what other items say of each: the prior of examples that train, whose clicks the ranker's own knows
+    """
     prior = ranker.click.prior.predict(ranker.reader.prior_features(features))[examples.item]
+    if others is not None:
+        prior = np.where(examples.trains, others[examples.item], prior)
     effect = count_effects(examples.shown, examples.clicks, prior, base=ranker.click.base, spread=ranker.click.spread)
     histories = padded_histories(before, history_offset(ranker, features, totals, before))
     lists, at = padded_lists(examples, effect)
@@ -200,7 +210,7 @@ def padded_ages(before: ShownBefore) -> Tensor:
     """(L, T) beside padded_histories."""
     kept = before.item >= 0
     owner = np.repeat(np.arange(len(before.offsets) - 1), np.diff(before.offsets))[kept]
-    [ages] = padded(owner, len(before.offsets) - 1, (before.age_days[kept].astype(np.float32),), (0.0,))
+    [ages] = padded(owner, len(before.offsets) - 1, (before.age_days[kept],), (0.0,))
     return ages
 
 

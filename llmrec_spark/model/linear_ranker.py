@@ -30,14 +30,14 @@ class LinearRanker(NamedTuple):
         """features (..., P) -> (...)."""
         return np.asarray(self.standardised(features) @ self.weights)
 
-    def slopes(self, features: np.ndarray) -> np.ndarray:
-        """(..., P) numbers that, times the features, add up to the score less what is the same for all rows.
+    @property
+    def slopes(self) -> np.ndarray:
+        """(P,) what the score rises by, where a feature is not clipped."""
+        return np.asarray(self.weights / self.spread)
 
-        A clipped feature has a smaller one.
-        """
-        held = self.standardised(features) * self.spread + self.mean
-        share = np.divide(held, features, out=np.ones_like(held), where=features != 0.0)
-        return np.asarray(self.weights / self.spread * share)
+    def clipped(self, features: np.ndarray) -> np.ndarray:
+        """(..., P) what clipping adds to the score: slopes times features plus this is it, but for a constant."""
+        return np.asarray(self.slopes * (self.standardised(features) * self.spread + self.mean - features))
 
 
 @torch.enable_grad()  # type: ignore[untyped-decorator]

@@ -87,7 +87,7 @@ class ListMaker:
             items, of_user = self.items.get_indexer(rows["ad_id"]), tastes.of(int(place))
             terms = trained.terms(tastes, int(place), items)
             log_odds = rows["log_odds"].to_numpy(dtype=np.float64)
-            found = trained.probabilities(log_odds, items, terms.taste)
+            found = trained.probabilities(log_odds, items, terms.taste, level=tastes.level[int(place)])
             value = found.value(self.pricing, self.price[items])
             lists.loc[rows.index, list(TRAINED)] = np.column_stack([*found, value])
             reasons += list_reasons(

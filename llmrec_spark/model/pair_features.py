@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,6 +87,28 @@ def pair_features(pairs: Pairs) -> Tensor:
     wide = slope[:, None, :].expand_as(pairs.own)
     single = torch.stack([pairs.effect, pairs.taste, pairs.level[:, None].expand_as(pairs.taste)], dim=2)
     return torch.cat([single, parts, wide, wide * pairs.own, pairs.own], dim=2)
+
+
+def user_features(
+    item: np.ndarray,
+    clicked: np.ndarray,
+    residual: np.ndarray,
+    level: float,
+    effect: np.ndarray,
+    taste: np.ndarray,
+    stack: np.ndarray,
+    known: np.ndarray,
+    own: np.ndarray,
+) -> np.ndarray:
+    """(K, P) of one user: T impressions, K ads, stack (F, T, K) of compared_kernels, known (T, M), own (K, M)."""
+    pairs = (item, clicked, residual, effect, taste, np.ascontiguousarray(stack.transpose(1, 2, 0)), known, own)
+    of_item, of_click, *numbers = (torch.as_tensor(one)[None] for one in pairs)
+    of_residual, of_effect, of_taste, of_stack, of_known, of_own = (one.float() for one in numbers)
+    levels = torch.full((1,), level)
+    found = pair_features(
+        Pairs(of_item, of_click, of_residual, levels, of_effect, of_taste, of_stack, of_known, of_own)
+    )
+    return np.asarray(found[0].numpy())
 
 
 def kernel_parts(stack: Tensor, residual: Tensor, clicked: Tensor, present: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from llmrec_spark.model.linear_ranker import LinearRanker
-from llmrec_spark.model.pair_features import EFFECT, LEVEL, PARTS, SINGLE, TASTE, behaviour_parts
+from llmrec_spark.model.pair_features import EFFECT, PARTS, SINGLE, TASTE, behaviour_parts
 from llmrec_spark.model.ranking_network import RankingNetwork, load_network, save_network
 from llmrec_spark.model.tree_ranker import TreeRanker
 
@@ -73,31 +73,33 @@ class Reranker:
         """
         shape = (len(effect), len(PARTS), len(self.kernels))
         history = slice(len(SINGLE), len(SINGLE) + shape[1] * shape[2])
-        at_effect, at_taste, at_level = range(len(SINGLE))
+        at_effect, at_taste = SINGLE.index(EFFECT), SINGLE.index(TASTE)
         behaviours = np.zeros((len(residual), shape[2], shape[0]))
         of_taste = np.full(len(effect), self.weights[TASTE])
         named = {EFFECT: self.weights[TASTE] * effect}
         if self.linear is not None:
-            slopes = self.weights[LINEAR] * self.linear.slopes(features)  # times the features, the score
+            weight, slopes = self.weights[LINEAR], self.weights[LINEAR] * self.linear.slopes
             pairs = torch.as_tensor(np.ascontiguousarray(stack.transpose(1, 2, 0)))
             parts = behaviour_parts(pairs, torch.as_tensor(residual), torch.as_tensor(clicked)).numpy()
-            behaviours += np.einsum("tkpf,kpf->tfk", parts, slopes[:, history].reshape(shape))
-            of_taste += slopes[:, at_taste]
-            named[EFFECT] = named[EFFECT] + slopes[:, at_effect] * effect
-            self._add_columns(named, (slopes * features)[:, history.stop :])
+            behaviours += np.einsum("tkpf,pf->tfk", parts, slopes[history].reshape(shape[1:]))
+            of_taste += slopes[at_taste]
+            rest = weight * self.linear.clipped(features)  # of features beyond their bounds
+            rest[:, at_effect] += slopes[at_effect] * effect
+            rest[:, history.stop :] += slopes[history.stop :] * features[:, history.stop :]
+            self._add_features(named, rest, history, shape)
         if self.trees is not None:
             found = self.weights[TREES] * self.trees.terms(features)[:, :-1]
-            named[EFFECT] = named[EFFECT] + found[:, at_effect]
-            named |= {TASTE: found[:, at_taste], LEVEL: found[:, at_level]}
-            of_kernels = found[:, history].reshape(shape).sum(axis=1)
-            named |= dict(zip(self.kernels, of_kernels.T, strict=True))
-            self._add_columns(named, found[:, history.stop :])
+            self._add_features(named, found, history, shape)
         return ScoreTerms(behaviours, of_taste, named)
 
-    def _add_columns(self, named: dict[str, np.ndarray], terms: np.ndarray) -> None:
-        """The three features of each column go to its name."""
-        of_columns = terms.reshape(len(terms), 3, len(self.columns)).sum(axis=1)
-        for name, one in zip(self.columns, of_columns.T, strict=True):
+    def _add_features(
+        self, named: dict[str, np.ndarray], terms: np.ndarray, history: slice, shape: tuple[int, int, int]
+    ) -> None:
+        """Terms (K, P) by feature go to what each is of: effect, taste, level, a kernel, a column."""
+        of_kernels = terms[:, history].reshape(shape).sum(axis=1)
+        of_columns = terms[:, history.stop :].reshape(len(terms), 3, len(self.columns)).sum(axis=1)
+        names = (*SINGLE, *self.kernels, *self.columns)
+        for name, one in zip(names, np.hstack([terms[:, : len(SINGLE)], of_kernels, of_columns]).T, strict=True):
             named[name] = named.get(name, 0.0) + one
 
     def save(self, folder: Path) -> None:

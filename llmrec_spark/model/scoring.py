@@ -57,7 +57,7 @@ class LiveAds:
         log_odds = self.trained.log_odds(level, items, taste)
         if not self.by_value:
             return scores._replace(log_odds=log_odds, score=log_odds)
-        found = self.trained.probabilities(log_odds, items, taste)
+        found = self.trained.probabilities(log_odds, items, taste, level=level[:, None])
         return scores._replace(log_odds=log_odds, score=found.value(self.pricing, self.price[ads]))
 
     def rows(self, users: pd.Series, ads: np.ndarray, matched: np.ndarray, scores: Scores) -> pd.DataFrame:
@@ -129,12 +129,13 @@ def score_again(live: LiveAds, users: pd.DataFrame) -> pd.DataFrame:
     user, items = np.repeat(np.arange(len(users)), lengths), trained.items.get_indexer(ad_ids)
     found = [trained.reranked(tastes, number, items[user == number]) for number in range(len(users))]
     log_odds, taste = (np.concatenate(one) for one in zip(*found, strict=True))
+    level = tastes.level[user]
     rows = {"user_id": users["user_id"].to_numpy()[user], "ad_id": ad_ids}
     rows |= {name: flatten(users[name])[0].astype(np.float64) for name in ("match", "background", "rate", "lift")}
     value = log_odds
     if live.by_value:
         price = live.price[live.index.get_indexer(ad_ids)]
-        value = trained.probabilities(log_odds, items, taste).value(live.pricing, price)
+        value = trained.probabilities(log_odds, items, taste, level=level).value(live.pricing, price)
     return pd.DataFrame(rows | {"log_odds": log_odds, "score": value})
 
 

@@ -2,7 +2,8 @@
 
     log_odds(u, a) = level_u + c_1 + b_a + taste_u(a)                  at the first position; or, of the best ads by it,
                      level_u + c_1 + what a reranker makes of both and of their features
-    p_click        = sigmoid(slope log_odds + intercept), + of_position (c - c_1) at another position
+    p_click        = sigmoid(slope first + of_rerank (log_odds - first) + intercept + of_position (c - c_1)),
+                     first = level_u + c_1 + b_a + taste_u(a)
     p_conversion   = sigmoid(w . (1, b'_a, taste_u(a)))                given a click; both on a rising curve, if asked
 
 b from counts and text (count_effects), taste from a Gaussian process over the user's clicks and skips (taste_gp), the
@@ -46,7 +47,7 @@ class TasteRanker:
     conversion: EffectModel
     positions: np.ndarray  # (P,) c of positions 1 to P, in log-odds
     level: Level
-    p_click: tuple[float, float, float]  # slope, intercept, of_position
+    p_click: tuple[float, float, float, float]  # slope, intercept, of_position, of_rerank
     p_conversion: tuple[float, float, float]  # intercept, of b', of taste
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # (2, m) of isotonic, by probability
     rerank: Reranker | None = None  # of the best ads by b + taste
@@ -64,11 +65,14 @@ class TasteRanker:
         """c of places (n,), as by_position has them."""
         return by_position(self.positions, place)
 
-    def clicks(self, log_odds: np.ndarray, place: np.ndarray | None = None) -> np.ndarray:
-        """p_click of log_odds, or where the ad stands at `place`."""
-        slope, intercept, of_position = self.p_click
+    def clicks(
+        self, log_odds: np.ndarray, place: np.ndarray | None = None, *, moved: np.ndarray | float = 0.0
+    ) -> np.ndarray:
+        """p_click of log_odds, of which `moved` is the reranker's; where the ad stands at `place`, or else first."""
+        slope, intercept, of_position, of_rerank = self.p_click
         shift = 0.0 if place is None else of_position * (self.position(place) - self.position(np.ones(1)))
-        return on_knots(self.curves.get(P_CLICK, LINE), sigmoid(slope * log_odds + intercept + shift))
+        found = sigmoid(slope * (log_odds - moved) + of_rerank * moved + intercept + shift)
+        return on_knots(self.curves.get(P_CLICK, LINE), found)
 
     def conversions(self, effect: np.ndarray, taste: np.ndarray) -> np.ndarray:
         """p_conversion, given a click, of b' and taste."""

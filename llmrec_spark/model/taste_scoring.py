@@ -22,7 +22,7 @@ from llmrec_spark.model.checkpoint import RANKER
 from llmrec_spark.model.network_attribution import occluded_contributions
 from llmrec_spark.model.network_batches import AdTable, Batch
 from llmrec_spark.model.network_lists import ad_table, batch_of, recent_behaviours
-from llmrec_spark.model.pair_features import EFFECT, LEVEL, Pairs, compared_kernels, pair_features
+from llmrec_spark.model.pair_features import EFFECT, LEVEL, compared_kernels, user_features
 from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
 from llmrec_spark.model.ranking_network import score_lists
 from llmrec_spark.model.reranker import NETWORK
@@ -58,7 +58,7 @@ class Tastes(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """log_odds of one user for K ads, taken apart; what is missing is the same for all users of a reranker."""
+    """log_odds of one user for K ads, taken apart; what a reranker leaves out is the same for all ads."""
 
     behaviours: np.ndarray  # (T, F, K) by impression and kernel, the network last where there is one
     parts: tuple[str, ...]  # names of these F
@@ -192,9 +192,15 @@ class TrainedAds:
         return np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
 
     def reranked(self, tastes: Tastes, user: int, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log_odds of one user for the items (K,) by the reranker, at the first position, and the taste, (K,) both."""
+        """log_odds of one user for the items (K,) by the reranker, at the first position, and the taste, (K,) both.
+
+        A user of whom nothing is known is not reranked: no reranker has learned from one.
+        """
         reranker, own = self.ranker.rerank, tastes.of(user)
         assert reranker is not None
+        if not len(tastes.item[own]):
+            nothing = np.zeros(len(items))
+            return self.log_odds(tastes.level[[user]], items, nothing[None])[0], nothing
         stack = pair_kernels(self.features, tastes.item[own], items)
         taste = np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
         values = self.pair_features(tastes, user, items, stack, taste)
@@ -228,29 +234,29 @@ class TrainedAds:
     ) -> np.ndarray:
         """(K, P) of one user and the items (K,): stack (F, T, K) of every kernel, taste (K,)."""
         own = tastes.of(user)
-        compared = np.ascontiguousarray(stack[compared_kernels(self.features.names)].transpose(1, 2, 0))
-        found = pair_features(
-            Pairs(
-                torch.as_tensor(tastes.item[own])[None],
-                torch.as_tensor(tastes.clicked[own])[None],
-                torch.as_tensor(tastes.residual[own])[None].float(),
-                torch.as_tensor(tastes.level[[user]]).float(),
-                torch.as_tensor(self.effects[0][items])[None].float(),
-                torch.as_tensor(taste)[None].float(),
-                torch.as_tensor(compared)[None],
-                torch.as_tensor(self.slopes[tastes.item[own]])[None],
-                torch.as_tensor(self.slopes[items])[None],
-            )
+        return user_features(
+            tastes.item[own],
+            tastes.clicked[own],
+            tastes.residual[own],
+            float(tastes.level[user]),
+            self.effects[0][items],
+            taste,
+            stack[compared_kernels(self.features.names)],
+            self.slopes[tastes.item[own]],
+            self.slopes[items],
         )
-        return np.asarray(found[0].numpy())
 
     def log_odds(self, level: np.ndarray, items: np.ndarray, taste: np.ndarray) -> np.ndarray:
         """At the first position: level (U,), items (K,), taste (U, K) -> (U, K)."""
         return np.asarray(level[:, None] + self.first_position + self.effects[0][items] + taste)
 
-    def probabilities(self, log_odds: np.ndarray, items: np.ndarray, taste: np.ndarray) -> Probabilities:
-        """p_click of log_odds (..., K), and p_conversion given a click for items (K,) and taste (..., K)."""
-        return Probabilities(self.ranker.clicks(log_odds), self.ranker.conversions(self.effects[1][items], taste))
+    def probabilities(
+        self, log_odds: np.ndarray, items: np.ndarray, taste: np.ndarray, *, level: np.ndarray
+    ) -> Probabilities:
+        """p_click of log_odds (..., K), and p_conversion given a click; items (K,), taste (..., K), level (..., 1)."""
+        moved = log_odds - (level + self.first_position + self.effects[0][items] + taste)
+        of_ad = self.effects[1][items]
+        return Probabilities(self.ranker.clicks(log_odds, moved=moved), self.ranker.conversions(of_ad, taste))
 
     def terms(self, tastes: Tastes, user: int, items: np.ndarray) -> Terms:
         """log_odds of one user for the items (K,) taken apart."""
@@ -261,7 +267,7 @@ class TrainedAds:
         level = np.full(len(items), tastes.level[user] + self.first_position)
         effect = self.effects[0][items]
         parts, reranker = tuple(self.features.names), self.ranker.rerank
-        if reranker is None:
+        if reranker is None or not len(of_taste):
             return Terms(of_taste, parts, taste, {EFFECT: effect, LEVEL: level})
         compared = compared_kernels(parts)
         values = self.pair_features(tastes, user, items, stack, taste)

@@ -24,7 +24,7 @@ from llmrec_spark.model.example_scores import (
 )
 from llmrec_spark.model.isotonic import isotonic_knots
 from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
-from llmrec_spark.model.kernel_groups import without_groups
+from llmrec_spark.model.kernel_groups import COLUMNS, without_groups
 from llmrec_spark.model.network_lists import ad_table
 from llmrec_spark.model.rerank_training import learn_reranker, teaching_lists
 from llmrec_spark.model.taste_gp import Level, learn_theta
@@ -76,7 +76,7 @@ def train_taste_ranker(
         conversion=conversion,
         positions=positions,
         level=level,
-        p_click=(1.0, 0.0, 1.0),
+        p_click=(1.0, 0.0, 1.0, 1.0),
         p_conversion=(conversion.base, 1.0, 0.0),
     )
     offset = count_effects(examples.shown, examples.clicks, priors[examples.item], base=click.base, spread=click.spread)
@@ -95,7 +95,9 @@ def train_taste_ranker(
         losses=losses,
     )
     ranker = replace(ranker, theta=dict(zip(features.names, theta.tolist(), strict=True)))
-    given = tasted(ranker, features, examples, before, totals, lookup)
+    given = tasted(ranker, features, examples, before, totals, lookup, others=priors)
+    if COLUMNS in without:
+        features = features._replace(slopes={name: 0.0 * one for name, one in features.slopes.items()})
     table = ad_table(catalogue, features, totals.clicks)
     if settings.rerank:
         ranker = replace(ranker, rerank=learn_reranker(ranker, given, features, table, examples, settings))
@@ -103,17 +105,19 @@ def train_taste_ranker(
     judged = examples.calibrates if examples.calibrates.any() else examples.trains
     bought = (examples.trains | examples.calibrates) & ~np.isnan(examples.converted) & examples.clicked
     of_ad = conversion.effects(known, totals.settled, totals.conversions)[examples.item]
-    moved = ranker.position(examples.position) - ranker.position(np.ones(1))
-    intercept, slope, of_position = logistic(
-        np.column_stack([scored.log_odds, moved])[judged], examples.clicked[judged], start=(0.0, 1.0, 1.0)
+    place = ranker.position(examples.position) - ranker.position(np.ones(1))
+    intercept, slope, of_position, of_rerank = logistic(
+        np.column_stack([scored.log_odds - scored.moved, place, scored.moved])[judged],
+        examples.clicked[judged],
+        start=(0.0, 1.0, 1.0, 1.0),
     )
     p_conversion = logistic(
         np.column_stack([of_ad, scored.taste])[bought], examples.converted[bought], start=(conversion.base, 1.0, 0.0)
     )
-    ranker = replace(ranker, p_click=(slope, intercept, of_position), p_conversion=tuple(p_conversion))
+    ranker = replace(ranker, p_click=(slope, intercept, of_position, of_rerank), p_conversion=tuple(p_conversion))
     if settings.calibration == "isotonic" and examples.calibrates.any():
         held, known = examples.calibrates, examples.calibrates & bought
-        p_click = ranker.clicks(scored.log_odds[held], examples.position[held])
+        p_click = ranker.clicks(scored.log_odds[held], examples.position[held], moved=scored.moved[held])
         p_bought = ranker.conversions(of_ad[known], scored.taste[known])
         curves = {
             P_CLICK: isotonic_knots(p_click, examples.clicked[held]),

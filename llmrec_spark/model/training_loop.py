@@ -114,7 +114,7 @@ def step(
     if not isfinite(loss):
         raise ModelError(
             f"{phase.name}: the loss is {loss} in epoch {progress.epoch}, step {progress.batch}. Check the batch for "
-            "NaN, or lower training.learning_rate."
+            "NaN, or lower ranker.learning.learning_rate."
         )
     if settings.clip_norm is not None:
         nn.utils.clip_grad_norm_(stepped.parameters(), settings.clip_norm)

@@ -190,6 +190,12 @@ def _read_histories(files: Iterable[str], wanted: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([one for one in found if len(one)] or found, ignore_index=True)
 
 
+def with_text(before: ShownBefore, has_text: np.ndarray) -> ShownBefore:
+    """Only the items (I,) of `has_text` are known: on a day no other ad behaves either."""
+    known = (before.item >= 0) & np.append(has_text, False)[before.item]
+    return before._replace(item=np.where(known, before.item, -1))
+
+
 def shown_before(histories: pd.DataFrame, items: pd.Index, answers: Sequence[str]) -> ShownBefore:
     """As sequences.shown_before, of histories (L,): first what was clicked, then what was skipped."""
     ads, lengths = flatten(histories["ad_ids"])

@@ -214,11 +214,19 @@ def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
     pairs = [(user, ad) for user in USERS for ad in ADS[3:6]]
     given = by_pair(scored(spark, reranking, liked, given=pairs, reranked=liked))
     assert [given[pair].score for pair in pairs] == pytest.approx([found[pair].score for pair in pairs], abs=1e-5)
-    for row in lists(spark, reranking, liked, reranked=liked):
+    everyone = spark.createDataFrame([(user,) for user in USERS], "user_id string")
+    known = with_tastes(everyone, liked).toPandas()
+    tastes, number = ads.read(known), {user: place for place, user in enumerate(known["user_id"])}
+    listed = lists(spark, reranking, liked, reranked=liked)
+    for row in listed:
         assert row.log_odds == found[row.user_id, row.ad_id].log_odds
         assert sum(one.contribution for one in row.reasons) == pytest.approx(row.log_odds, abs=1e-6)
         assert [one.field for one in row.reasons][-3:] == ["effect", "level", "other"]
-        assert row.p_click == pytest.approx(float(ads.ranker.clicks(np.array(row.log_odds))))
+        user, item = number[row.user_id], ads.items.get_indexer([row.ad_id])
+        taste, level = ads.reranked(tastes, user, item)[1], tastes.level[user]
+        chances = ads.probabilities(np.array([row.log_odds]), item, taste, level=level)
+        assert (row.p_click, row.p_conversion) == pytest.approx((chances.click[0], chances.conversion[0]))
+    assert {row.source for row in listed if row.user_id == "new"} == {"cold_start"}
 
 
 def test_without_a_ranker_nothing_is_trained(tmp_path, folder):

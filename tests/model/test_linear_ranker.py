@@ -34,7 +34,8 @@ def test_slopes_add_up_but_for_a_constant_also_where_outliers_are_clipped():
     values = features.double().numpy()
     values[:5, :, 0] = 1e9
     np.testing.assert_allclose(found.standardised(values)[:5, :, 0], 5.0)
-    rest = found.score(values) - (found.slopes(values) * values).sum(axis=2)
+    values[5:9, :, 1] = 0.0  # beyond the bounds, were it 0 less
+    rest = found.score(values) - (found.slopes * values + found.clipped(values)).sum(axis=2)
     np.testing.assert_allclose(rest, -(found.weights * found.mean / found.spread).sum(), rtol=1e-6)
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from llmrec_spark.model.linear_ranker import fit_linear_ranker
-from llmrec_spark.model.pair_features import feature_names
+from llmrec_spark.model.pair_features import behaviour_parts, feature_names
 from llmrec_spark.model.reranker import Reranker, open_reranker
 from llmrec_spark.model.taste_ranker import open_taste_ranker
 from llmrec_spark.model.tree_ranker import fit_tree_ranker
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
-from tests.model.small_world import NOBODY, SETTINGS, ads_of, requests, with_tastes
+from tests.model.small_world import ADS, NOBODY, SETTINGS, ads_of, requests, with_tastes
 
 KERNELS, COLUMNS = ("title text", "same"), ("year",)
 NAMES = feature_names(KERNELS, COLUMNS)
@@ -69,7 +69,7 @@ def test_training_weighs_what_it_adds_and_tells_each(learned, trained):
     np.testing.assert_allclose(scored.steps["taste"], scored.effect + scored.taste, atol=1e-5)
     np.testing.assert_allclose(learned.ranker.rerank.together(scored.steps), scored.score)
     judged = examples.calibrates
-    predicted = learned.ranker.clicks(scored.log_odds[judged], examples.position[judged])
+    predicted = learned.ranker.clicks(scored.log_odds[judged], examples.position[judged], moved=scored.moved[judged])
     assert predicted.mean() == pytest.approx(examples.clicked[judged].mean(), abs=0.01)
 
 
@@ -85,10 +85,30 @@ def test_terms_add_up_but_for_what_all_ads_share(ads, log):
     assert np.ptp(log_odds) > 0.5
 
 
-def test_a_user_of_whom_nothing_is_known_is_ordered_by_effects(ads):
-    terms, log_odds = reasons_of(ads, ads.read(NOBODY))
-    assert terms.behaviours.shape[0] == 0
-    assert np.corrcoef(log_odds, ads.effects[0][ads.catalogue.live])[0, 1] > 0.9
+def test_terms_of_features_beyond_their_bounds_add_up_too():
+    ranker, rng = some_reranker(3, ("linear",)), np.random.default_rng(4)
+    ads, known = 5, 4
+    stack, residual = rng.normal(size=(2, known, ads)) * 9.0, rng.normal(size=known)
+    clicked = np.array([True, False, True, False])
+    parts = behaviour_parts(
+        *(torch.as_tensor(one) for one in (np.ascontiguousarray(stack.transpose(1, 2, 0)), residual, clicked))
+    ).numpy()
+    effect, taste = rng.normal(size=ads) * 9.0, rng.normal(size=ads)
+    features = np.column_stack(
+        [effect, taste, np.full(ads, 3.0), parts.sum(axis=0).reshape(ads, -1), np.zeros((ads, 3))]
+    )
+    found = ranker.terms(effect, features, stack, residual, clicked)
+    score = ranker.together(ranker.scores(effect + taste, features, None))
+    rest = score - found.behaviours.sum(axis=(0, 1)) - found.taste * taste - sum(found.features.values())
+    np.testing.assert_allclose(rest, rest[0], atol=1e-6)
+
+
+def test_a_user_of_whom_nothing_is_known_is_not_reranked(ads):
+    tastes = ads.read(NOBODY)
+    terms, log_odds = reasons_of(ads, tastes)
+    live = ads.catalogue.live
+    np.testing.assert_allclose(log_odds, ads.log_odds(tastes.level, live, np.zeros((1, ADS)))[0])
+    np.testing.assert_allclose(sum(terms.features.values()), log_odds)
 
 
 def test_a_saved_ranker_keeps_its_reranker(ads, learned, tmp_path):
@@ -101,15 +121,22 @@ def test_a_saved_ranker_keeps_its_reranker(ads, learned, tmp_path):
 
 
 def test_a_day_scores_a_list_as_its_example_was_scored(ads, learned, trained):
-    _, examples, _, seen, _ = trained
+    _, examples, _, seen, totals = trained
     number = examples.list[examples.calibrates][0]
     of_list, own = np.flatnonzero(examples.list == number), slice(*seen.offsets[number : number + 2])
     histories = {
-        "shown_ads": [f"ad{item:02d}" for item in seen.item[own]],
-        "clicked": seen.clicked[own],
-        "positions": seen.position[own],
-        "age_days": seen.age_days[own],
+        "shown_ads": ["gone", *(f"ad{item:02d}" for item in seen.item[own])],
+        "clicked": [True, *seen.clicked[own]],
+        "positions": [1.0, *seen.position[own]],
+        "age_days": [0.5, *seen.age_days[own]],
     }
-    batch = pd.DataFrame({"user_id": ["u"], **{name: [list(one)] for name, one in histories.items()}})
-    found, _ = ads.reranked(ads.read(with_tastes(ads, batch)), 0, examples.item[of_list])
-    assert np.corrcoef(found, learned.scored.log_odds[of_list])[0, 1] > 0.95  # counts of ads are those of a later day
+    batch = pd.DataFrame({"user_id": ["u"], **{name: [one] for name, one in histories.items()}})
+    item = examples.item[of_list]
+    ads.shown, ads.clicks = totals.shown, totals.clicks  # of the ads of histories: what training counted
+    ads.__dict__.pop("effects", None)
+    tastes = ads.read(with_tastes(ads, batch))
+    ads.effects[0][item] = learned.scored.effect[of_list]  # of the list: what was known that day
+    found, taste = ads.reranked(tastes, 0, item)
+    ads.__dict__.pop("effects", None)
+    np.testing.assert_allclose(taste, learned.scored.taste[of_list], atol=1e-4)
+    np.testing.assert_allclose(found, learned.scored.log_odds[of_list], atol=1e-3)

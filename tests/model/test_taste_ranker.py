@@ -99,7 +99,7 @@ def test_predicted_clicks_are_as_many_as_observed_and_follow_the_truth(ads, trai
         assert at_place.mean() == pytest.approx(trained[1].clicked[there].mean(), abs=0.08)
     tastes = ads.read(with_tastes(ads, requests(log, range(40))))
     taste = ads.block(tastes, 0, ADS)
-    found = ads.probabilities(log_odds(ads, tastes), ads.catalogue.live, taste)
+    found = ads.probabilities(log_odds(ads, tastes), ads.catalogue.live, taste, level=tastes.level[:, None])
     liking = np.where(kind == likes[:40, None], 1.2, -1.2)
     assert np.corrcoef(found.click.ravel(), sigmoid(-1 + pull + liking).ravel())[0, 1] > 0.8
     assert np.corrcoef(found.conversion.ravel(), sigmoid(-1 + liking).ravel())[0, 1] > 0.8

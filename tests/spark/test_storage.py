@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from llmrec_spark.config import InputConfig, TablesConfig
 from llmrec_spark.errors import ConfigError, DataError, TryAgainError
 from llmrec_spark.storage import Storage, write_input
-from llmrec_spark.tables import EXCLUSIONS, RANKINGS, RECOMMENDATIONS, TEXT_VECTORS, Column
+from llmrec_spark.tables import EXCLUSIONS, RANKINGS, RECOMMENDATIONS, TEXT_VECTORS, Column, Table, table_columns
 from tests.spark.rows import DAY, rows_of
 
 NEXT_DAY = DAY.replace(day=2)
@@ -232,3 +232,14 @@ def test_an_input_that_is_not_there_is_named_with_its_key(storage, tmp_path):
 def test_the_rankings_of_a_run_have_every_column_of_what_is_published():
     ours, theirs = ({column.name for column in table.columns} for table in (RANKINGS, RECOMMENDATIONS))
     assert theirs - ours == {"run_date", "user_bucket"}
+
+
+def test_a_table_of_an_older_version_gets_the_columns_it_lacks(spark, tmp_path):
+    storage = Storage(spark, TablesConfig(root=str(tmp_path)))
+    older = Table("aged", "of an older version", table_columns(("name", "string", "it's the key")), key=("name",))
+    newer = Table("aged", "now", (*older.columns, *table_columns(("more", "double", "it's new"))), key=("name",))
+    storage.write_where(older, spark.createDataFrame([("a",)], "name string"), {"name": "a"})
+    storage.write_where(newer, spark.createDataFrame([("b", 2.0)], "name string, more double"), {"name": "b"})
+    assert {(row.name, row.more) for row in storage.read(newer).collect()} == {("a", None), ("b", 2.0)}
+    [described] = spark.sql(f"DESCRIBE {storage.where(newer)}").where("col_name = 'more'").collect()
+    assert described["comment"] == "it's new"
