@@ -9,16 +9,17 @@ import json
 import os
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
-
-from tests.conftest import INTERPRETED
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -74,12 +75,6 @@ class Workspace:
         return subprocess.run(
             command, cwd=self.folder, env=around(env), capture_output=True, text=True, timeout=900, check=False
         )
-
-
-INTERPRETED_CONFS = [part for key, value in INTERPRETED.items() for part in ("--conf", f"{key}={value}")]
-INTERPRETED_SUBMIT = " ".join(  # of make, for a few rows: see INTERPRETED
-    ("SUBMIT=.venv/bin/spark-submit --properties-file conf/spark-defaults.conf", *INTERPRETED_CONFS)
-)
 
 
 def submission(job: str, *arguments: str, conf: dict[str, str] | None = None) -> list[str]:
@@ -206,10 +201,45 @@ def job(name: str, *arguments: object) -> tuple[int, str]:
 
 
 def job_in(workspace: Workspace, name: str, *arguments: object) -> tuple[int, str]:
-    """`job` in a workspace of the sample, with its own MLflow store: MLflow knows a store by its path alone."""
-    store = f"mlflow.tracking_uri=sqlite:///{workspace.folder}/local/sample/mlflow.db"
+    """`job` in a workspace, with an MLflow store named by its whole path: MLflow knows a store by its path alone."""
+    data = Path(arguments[arguments.index("--config") + 1]).stem
+    store = f"mlflow.tracking_uri=sqlite:///{workspace.folder}/local/{data}/mlflow.db"
     with contextlib.chdir(workspace.folder):
         return job(name, *arguments, "--set", store)
+
+
+def make_here(workspace: Workspace, target: str, *variables: str) -> subprocess.CompletedProcess[str]:
+    """`make TARGET` in a workspace; each job that it submits runs in this process, one after the other.
+
+    That make's own SUBMIT starts jobs is seen of make score.
+    """
+    place = tempfile.mkdtemp(prefix="make")  # not in the workspace: a socket's path is short
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(f"{place}/socket")
+    server.listen()
+    done = threading.Thread(target=_serve, args=(server, workspace), daemon=True)
+    done.start()
+    try:
+        client = f"SUBMIT={sys.executable} -S {Path(__file__).parent / 'submit_here.py'} {place}/socket"
+        return workspace.run(["make", target, client, *variables])
+    finally:
+        server.shutdown(socket.SHUT_RDWR)  # wakes who waits for a job
+        done.join()
+        server.close()
+        shutil.rmtree(place)
+
+
+def _serve(server: socket.socket, workspace: Workspace) -> None:
+    """Runs what each client asks for, until the socket is shut."""
+    while True:
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return
+        with client, client.makefile("rw", encoding="utf-8") as line:
+            file, *arguments = json.loads(line.readline())
+            code, said = job_in(workspace, Path(file).stem, *arguments)
+            print(json.dumps({"code": code, "said": said}), file=line, flush=True)
 
 
 def own(spark, folder, table):

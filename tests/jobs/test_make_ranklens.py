@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import SHARED_DATA
-from tests.jobs.conftest import INTERPRETED_SUBMIT, Workspace
+from tests.jobs.conftest import Workspace, make_here
 
 RANKLENS = SHARED_DATA / "ranklens"
 FILES = ("rankings", "interactions", "movies")
@@ -37,8 +37,8 @@ def workspace(tmp_path_factory):
     return Workspace(tmp_path_factory.mktemp("workspace"))
 
 
-def test_make_ranklens_prints_how_the_last_lists_were_ordered(few_people, workspace):
-    done = workspace.run(["make", "ranklens", f"FROM={few_people}", INTERPRETED_SUBMIT])
+def test_make_ranklens_prints_how_the_last_lists_were_ordered(spark, few_people, workspace):
+    done = make_here(workspace, "ranklens", f"FROM={few_people}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     known = done.stdout[done.stdout.index("user=known: ") :]  # who was met before the day
     cell = r" +(0\.\d+) \[0\.\d+, 0\.\d+\]"
@@ -52,7 +52,7 @@ def test_make_ranklens_prints_how_the_last_lists_were_ordered(few_people, worksp
     assert re.search(r"^score - rate +-?0\.\d+ \[", known, re.M)
 
 
-def test_make_train_ranklens_says_where_the_lists_are_too_few_to_learn_from(few_people, workspace):
-    done = workspace.run(["make", "train-ranklens", f"FROM={few_people}", INTERPRETED_SUBMIT])
+def test_make_train_ranklens_says_where_the_lists_are_too_few_to_learn_from(spark, few_people, workspace):
+    done = make_here(workspace, "train-ranklens", f"FROM={few_people}")
     assert done.returncode == 2
     assert "expected 30 lists or more, and clicks" in done.stdout

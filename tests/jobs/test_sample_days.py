@@ -11,7 +11,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.jobs.conftest import INTERPRETED_SUBMIT, REPOSITORY, Workspace, job_in
+from tests.jobs.conftest import REPOSITORY, Workspace, job_in, make_here
 from tests.jobs.test_readme import CHALLENGER, PROMOTE, SEARCH, lines_of, run_here
 
 PEOPLE = 200  # of the sample's 2,000: what a day takes grows with its events
@@ -63,7 +63,7 @@ def test_the_tour_runs_on_the_sample(sample):
 
 
 def test_make_evaluate_publishes_a_day_plays_it_and_judges_it(of_few):
-    done = of_few.run(["make", "evaluate", "DAYS=2026-03-01", INTERPRETED_SUBMIT])
+    done = make_here(of_few, "evaluate", "DAYS=2026-03-01")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert re.search(rf"^published 2026-03-01: [\d,]+ rows for {PEOPLE} users\.$", done.stdout, re.M)
     assert re.search(r"^2026-03-01: [\d,]{5,} events answer run [0-9a-f]{16}$", done.stdout, re.M)
@@ -151,7 +151,7 @@ def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_i
 
 
 def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few):
-    done = for_few.run(["make", "train", INTERPRETED_SUBMIT])
+    done = make_here(for_few, "train")
     assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]  # 2: make, of a gate that forbids it
     assert re.search(r"^trained - rate: nDCG@10 [+-]0\.\d{4} \[", done.stdout, re.M)
     [version] = re.findall(r"^registered llmrec_ad_matcher version (\d+), trained from model \d+", done.stdout, re.M)
