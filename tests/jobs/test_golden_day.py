@@ -1,5 +1,6 @@
 """The whole job on a dozen ads and users, through real spark-submit: the right rows, and always the same rows."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from tests.conftest import INTERPRETED
-from tests.jobs.conftest import BIN, GOLDEN, write_golden
+from tests.jobs.conftest import BIN, GOLDEN, job, write_golden
 
 DAY = ("--config", "golden.yaml", "--date", "2026-03-01")
 TABLE = "local/golden/tables/recommendations"
@@ -25,22 +26,23 @@ def published(spark, workspace) -> list[tuple]:
 @pytest.fixture(scope="module")
 def killed(golden) -> list[str]:
     """What a first run said before it was killed, in the midst of its line of tables."""
-    with golden.start("score_daily", *DAY, conf=INTERPRETED) as job:
+    with golden.start("score_daily", *DAY, conf=INTERPRETED) as first:
         said = []
-        for line in job.stdout:
+        for line in first.stdout:
             said.append(line)
             if line.startswith("sequences "):  # quarantine was recorded, sequences was not
-                os.killpg(job.pid, signal.SIGKILL)
-    assert job.returncode == -signal.SIGKILL, "".join(said)
+                os.killpg(first.pid, signal.SIGKILL)
+    assert first.returncode == -signal.SIGKILL, "".join(said)
     return said
 
 
 @pytest.fixture(scope="module")
-def taken_up(golden, killed) -> str:
-    """What the run after that said."""
-    done = golden.submit("score_daily", *DAY, conf=INTERPRETED)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def taken_up(spark, golden, killed) -> str:
+    """What the run after that said, in another process than the first."""
+    with contextlib.chdir(golden.folder):
+        code, said = job("score_daily", *DAY)
+    assert code == 0, said
+    return said
 
 
 @pytest.fixture(scope="module")
