@@ -30,7 +30,7 @@ from llmrec_spark import (
 from llmrec_spark.ads import live_ads
 from llmrec_spark.candidates import scored_users
 from llmrec_spark.config import Config
-from llmrec_spark.daily_catalogue import share_catalogue
+from llmrec_spark.daily_catalogue import ranker_figures, share_catalogue
 from llmrec_spark.daily_inputs import CheckedInputs, Inputs, check_inputs
 from llmrec_spark.errors import DataError
 from llmrec_spark.events import with_consent
@@ -144,14 +144,15 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         asked=asked,
         live=day.live,
         behaved=behaved,
-        figures=_figures(day, statistics),
+        figures=ranker_figures(day.reads, day.checked.ads, statistics),
     )
     liked = run.stage(TASTES, lambda: _tastes(day, history, catalogue)) if day.is_trained else None
     behaviours = sequences.histories(
         history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
     )
     ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
-    live_figures, people = _live_figures(day, statistics, ambient), Histories(behaviours, liked)
+    live_figures = _live_figures(day, statistics, ambient)
+    people = Histories(behaviours, liked)
     scored = run.stage(MATCHES, lambda: _matches(day, users, people, excluded, live_figures, catalogue))
     ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, people, live_figures, catalogue))
     [lists] = recommendations.list_counts(users, ranked, scored, length=config.ranking.max_per_user).collect()
@@ -209,15 +210,6 @@ def _exclusions(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
             exclusions.resting(shown, as_of=day.run_date, shown=config.resting_impressions, days=config.resting_days)
         )
     return exclusions.exclusions(*parts)
-
-
-def _figures(day: Day, statistics: DataFrame) -> DataFrame | None:
-    """What a trained ranker reads of the ads."""
-    if day.reads.ranker_columns is None:
-        return None
-    counts = statistics.select("ad_id", "shown", "clicks", "conversions")
-    columns = ad_catalogue.ad_columns(day.checked.ads, day.reads.ranker_columns, day.reads.ranker_groups)
-    return counts.join(columns, on="ad_id", how="inner")
 
 
 def _tastes(day: Day, history: DataFrame, catalogue: str) -> DataFrame:

@@ -111,13 +111,14 @@ def matches(
         .mapInPandas(score_partition, SCHEMA)
         .withColumns(_null_for_nan())
     )
-    pair = F.struct("ad_id", *FIGURES)
-    if blocks > 1 and keep is not None:
-        best = F.min_by(pair, order_of(F.col("score"), F.col("log_odds"), F.col("ad_id")), keep)
-        merged = found.groupBy("user_id").agg(best.alias("rows"))
-        found = merged.select("user_id", F.explode("rows").alias("row")).select("user_id", "row.*")
-    if reranked is None:
+    is_merged = blocks > 1 and keep is not None
+    if reranked is None and not is_merged:
         return found
+    pair, order = F.struct("ad_id", *FIGURES), order_of(F.col("score"), F.col("log_odds"), F.col("ad_id"))
+    rows = F.min_by(pair, order, keep) if is_merged else F.collect_list(pair)
+    of_users = found.groupBy("user_id").agg(F.array_sort(rows).alias("rows"))
+    if reranked is None:
+        return of_users.select("user_id", F.explode("rows").alias("row")).select("user_id", "row.*")
 
     def rerank_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from llmrec_spark.model.scoring import LiveAds, score_again
@@ -128,7 +129,6 @@ def matches(
             for start in range(0, len(batch), RERANKED_AT_ONCE):
                 yield score_again(live, batch.iloc[start : start + RERANKED_AT_ONCE])
 
-    of_users = found.groupBy("user_id").agg(F.array_sort(F.collect_list(pair)).alias("rows"))
     of_users = of_users.select("user_id", *[F.col(f"rows.{name}").alias(name) for name in ("ad_id", *FIGURES)])
     given = with_tastes(of_users, reranked).drop("shown_types").repartition(tasks, F.crc32("user_id"))
     return given.mapInPandas(rerank_partition, SCHEMA).withColumns(_null_for_nan())

@@ -140,7 +140,7 @@ def open_taste_ranker(folder: str) -> TasteRanker:
         theta=numbers["theta"],
         positions=arrays["positions"],
         level=Level(**numbers["level"]),
-        p_click=tuple(numbers["p_click"]),
+        p_click=(*numbers["p_click"], numbers["p_click"][0])[:4],  # three before there were rerankers: one slope
         p_conversion=tuple(numbers["p_conversion"]),
         curves={name.removeprefix(CURVE): one for name, one in arrays.items() if name.startswith(CURVE)},
         rerank=open_reranker(Path(folder)),

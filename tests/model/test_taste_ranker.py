@@ -1,5 +1,7 @@
 """A ranker is trained on a small world of two kinds of ads and of users who like one, and scores the next day."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,17 @@ def test_a_saved_ranker_is_the_same(ads, trained, tmp_path):
     assert (opened.p_click, opened.p_conversion, opened.level) == (ranker.p_click, ranker.p_conversion, ranker.level)
     np.testing.assert_array_equal(opened.reader.centres, ranker.reader.centres)
     np.testing.assert_array_equal(opened.click.prior.weights, ranker.click.prior.weights)
+
+
+def test_a_ranker_saved_before_there_were_rerankers_gives_the_same_probabilities(trained, tmp_path):
+    trained[0].ranker.save(tmp_path / "ranker")
+    file = tmp_path / "ranker" / "ranker.json"
+    numbers = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(numbers | {"p_click": numbers["p_click"][:3]}), encoding="utf-8")
+    log_odds = trained[0].scored.log_odds
+    np.testing.assert_array_equal(
+        open_taste_ranker(str(tmp_path / "ranker")).clicks(log_odds), trained[0].ranker.clicks(log_odds)
+    )
 
 
 def test_the_first_position_is_looked_at_most(trained):
