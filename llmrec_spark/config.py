@@ -131,7 +131,7 @@ class TextConfig(Section):
 class EncoderConfig(Section):
     """How a Hugging Face encoder folder is read; part of its digest."""
 
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls", "last"] = "mean"  # last: of a GPT-like encoder, which reads from left to right
     prefix: str = ""
     max_tokens: int = Field(256, ge=4)
     dtype: Literal["float32", "bfloat16"] = "float32"

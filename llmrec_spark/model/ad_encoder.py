@@ -1,4 +1,4 @@
-"""Texts -> unit vectors, by any BERT-like Hugging Face encoder folder."""
+"""Texts -> unit vectors, by any Hugging Face encoder folder, BERT-like or GPT-like."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError, TryAgainError
 from llmrec_spark.model.whole_folder import file_sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -53,6 +56,8 @@ class AdEncoder:
         checked_encoder(Path(folder))
         self.settings, self.device = settings, device
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True, **safe)
+        if self.tokenizer.pad_token is None:  # a GPT-like tokenizer has none; what stands there is masked
+            self.tokenizer.pad_token = _any_special_token(folder, self.tokenizer)
         model, report = transformers.AutoModel.from_pretrained(folder, output_loading_info=True, **weights, **safe)
         missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # a head nobody reads
         if missing:
@@ -90,7 +95,7 @@ class AdEncoder:
             return []
         how = {"truncation": True, "max_length": self.settings.max_tokens, "padding": False}
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special, **how)["input_ids"]
-        return ids
+        return [one or [self.tokenizer.pad_token_id] for one in ids] if special else ids  # something to pool
 
 
 def token_batches(ids: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
@@ -108,13 +113,26 @@ def token_batches(ids: Sequence[Sequence[int]], token_budget: int) -> Iterator[l
 
 
 def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """hidden (B, L, D), mask (B, L), padded on the right -> (B, D): the mean over the tokens, or the first token."""
+    """hidden (B, L, D), mask (B, L) -> (B, D): the mean over the tokens, or the first or the last of them.
+
+    The last is what a GPT-like model has read the whole text at; padding may stand on either side of the text.
+    """
     if how == "mean":
         weights = mask[..., None].to(hidden.dtype)  # (B, L, 1)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    rows, places = (torch.arange(size, device=mask.device) for size in mask.shape)
     if how == "cls":
-        return hidden[:, 0]
-    raise ValueError(f"pooling {how!r}: expected mean or cls")
+        return hidden[rows, mask.argmax(dim=1)]
+    if how == "last":
+        return hidden[rows, (mask * places).argmax(dim=1)]
+    raise ValueError(f"pooling {how!r}: expected mean, cls or last")
+
+
+def _any_special_token(folder: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    for token in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token):
+        if token is not None:
+            return str(token)
+    raise ModelError(f"encoder {folder}: its tokenizer names no pad, eos, unk or bos token, expected one to pad with.")
 
 
 @lru_cache(maxsize=2)

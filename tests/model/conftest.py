@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import GPTNeoXConfig, GPTNeoXModel, PreTrainedTokenizerFast
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.model.ad_encoder import AdEncoder, load_ad_encoder
@@ -34,6 +39,24 @@ def minilm(minilm_folder: Path) -> AdEncoder:
 def multilingual(tmp_path_factory: pytest.TempPathFactory) -> AdEncoder:
     folder = tmp_path_factory.mktemp("encoders") / "multilingual"
     return load_ad_encoder(str(folder), restore_embedded_encoder("multilingual", folder), "cpu")
+
+
+@pytest.fixture(scope="session")
+def gpt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small GPT-like model with drawn weights; as many of its kind have it, no token to pad with, padded left."""
+    folder = tmp_path_factory.mktemp("encoders") / "gpt"
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    learning = BpeTrainer(vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(["light running shoes for men", "headphones for children"], learning)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", padding_side="left")
+    fast.save_pretrained(folder)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 512}
+    torch.manual_seed(1)
+    model = GPTNeoXModel(GPTNeoXConfig(vocab_size=len(fast), num_attention_heads=4, **shape))
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -76,13 +76,36 @@ def test_cls_pooling_gives_other_vectors_than_the_mean(minilm_folder, minilm):
     assert np.all(np.sum(cls * minilm.encode(TEXTS[:2], 64).vectors, axis=1) < 0.99)
 
 
-def test_pooling_reads_the_first_token_or_the_mean_of_those_present():
+@pytest.mark.parametrize("padded", ["right", "left"])
+def test_pooling_reads_the_first_or_last_token_or_the_mean_of_those_present(padded):
     hidden = torch.tensor([[[2.0, 0.0], [4.0, 2.0], [9.0, 9.0]]])
     mask = torch.tensor([[1, 1, 0]])
+    if padded == "left":
+        hidden, mask = hidden.roll(1, dims=1), mask.roll(1, dims=1)
     assert pool(hidden, mask, "mean").tolist() == [[3.0, 1.0]]
     assert pool(hidden, mask, "cls").tolist() == [[2.0, 0.0]]
-    with pytest.raises(ValueError, match="'last': expected mean or cls"):
-        pool(hidden, mask, "last")
+    assert pool(hidden, mask, "last").tolist() == [[4.0, 2.0]]
+    with pytest.raises(ValueError, match="'max': expected mean, cls or last"):
+        pool(hidden, mask, "max")
+
+
+def test_a_gpt_like_encoder_pools_the_last_token_whatever_is_padded_beside_it(gpt_folder):
+    encoder = load_ad_encoder(str(gpt_folder), EncoderConfig(pooling="last"), "cpu")
+    vectors = encoder.encode(TEXTS, 4_096).vectors
+    np.testing.assert_allclose(vectors, encoder.encode(TEXTS, 1).vectors, atol=1e-6)
+    ids = encoder.tokenizer(TEXTS[1])["input_ids"]
+    with torch.inference_mode():
+        last = encoder.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
+    np.testing.assert_allclose(vectors[1], torch.nn.functional.normalize(last, dim=0), atol=1e-6)
+    assert np.isfinite(vectors[2]).all()  # of the empty text
+
+
+def test_a_tokenizer_without_any_special_token_is_refused(gpt_folder, tmp_path):
+    folder = shutil.copytree(gpt_folder, tmp_path / "bare")
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in said.items() if k != "eos_token"}))
+    with pytest.raises(ModelError, match="names no pad, eos, unk or bos token"):
+        load_ad_encoder(str(folder), EncoderConfig(pooling="last"), "cpu")
 
 
 def test_bfloat16_gives_nearly_the_same_vectors(minilm_folder, minilm):
