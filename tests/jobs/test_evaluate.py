@@ -1,6 +1,7 @@
 """A day is scored, audited and published, people answer it, and it is judged: on the golden tables, in this process."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -262,8 +263,11 @@ def test_what_moved_since_the_day_before_is_written_and_told_and_fails_the_job_o
     spark, answered, judged_before, model_folder
 ):
     folder, conf = answered
-    code, said = job("score_daily", "--config", conf, "--date", "2026-03-02", "--model", model_folder)
+    back_fill = ("--from", "2026-03-01", "--to", "2026-03-02", "--model", model_folder)
+    code, said = job("score_daily", "--config", conf, *back_fill)
     assert code == 0, said
+    assert re.findall(r"^published (\S+): ", said, re.M) == ["2026-03-02"]
+    assert said.count("is published already, by run") == 1
     append(folder, answers(spark, folder, clicked_rank=2, day=2))
     told = folder / "told.json"
     hooks = f"notify.hooks=[{{command: [/bin/false]}}, {{command: [tee, {told}]}}]"
@@ -318,6 +322,20 @@ def test_events_of_the_next_days_changed_nothing_of_a_day_but_how_far_the_log_re
     }
     still = own(spark, folder, "recommendations").where("run_date = '2026-03-01'").drop("run_id")
     assert still.orderBy("user_id", "rank").collect() == published
+
+
+def test_runs_of_days_that_are_not_kept_are_forgotten_and_what_they_published_is_not(spark, answered, model_folder):
+    folder, conf = answered
+    days = [f"2026-03-0{day}" for day in (1, 2, 3)]
+    keep = ("--set", "tables.keep_days=1")
+    code, said = job("score_daily", "--config", conf, "--date", days[2], "--model", model_folder, *keep)
+    assert code == 0, said
+    shown = {str(row.run_date): row.run_id for row in own(spark, folder, "recommendations").collect()}
+    runs = {row.run_id: row.status for row in own(spark, folder, "runs").where("job = 'score_daily'").collect()}
+    assert sorted(shown) == days
+    assert [runs[shown[day]] for day in days] == ["expired", "expired", "published"]
+    for table in ("sequences", "ad_texts", "exclusions", "backgrounds", "matches", "rankings"):
+        assert {row.run_id for row in own(spark, folder, table).collect()} <= {shown[days[2]]}
 
 
 def job_model(spark, folder):

@@ -33,10 +33,15 @@ def world(ads):
 
 
 @pytest.fixture(scope="module")
-def month(world):
-    """The clean events of the 30 days."""
-    events = simulator.simulate(world, FIRST, LAST)
-    return events[events["event_ts"] < TODAY]
+def clean(world):
+    """The clean events of the 30 days and the day after."""
+    return simulator.simulate(world, FIRST, date(2026, 3, 1))
+
+
+@pytest.fixture(scope="module")
+def month(clean):
+    """Those of the 30 days."""
+    return clean[clean["event_ts"] < TODAY].reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +96,11 @@ def test_the_same_seed_gives_the_same_frames(ads, log):
         pd.testing.assert_frame_equal(getattr(again, part), getattr(log, part), check_exact=True)
 
 
-def test_another_seed_gives_other_people_and_events(ads, log):
-    other = simulator.simulate_log(ads, seed=7)
-    assert not other.users["segment"].equals(log.users["segment"])
-    assert len(other.events) != len(log.events)
+def test_another_seed_gives_other_people_and_events(ads, world):
+    other = simulator.make_world(ads, 7)
+    assert not other.people["segment"].equals(world.people["segment"])
+    day = date(2026, 2, 10)
+    assert len(simulator.simulate(other, day, day)) != len(simulator.simulate(world, day, day))
 
 
 def test_a_day_alone_is_that_day_of_the_month(world, month):
@@ -323,13 +329,12 @@ def test_late_events_are_of_the_week_before_and_the_log_ends_in_the_small_hours(
     assert today["event_ts"].max() < simulator.READ_AT
 
 
-def test_dirt_takes_nothing_away(log, world):
+def test_dirt_takes_nothing_away(log, clean):
     both = pd.concat([log.events, log.late_events])
-    clean = both[both["event_id"].notna() & ~both["event_id"].str.startswith("e-broken").fillna(True)]
-    clean = clean.drop_duplicates("event_id").sort_values(["event_ts", "event_id"], ignore_index=True)
-    events = simulator.simulate(world, FIRST, date(2026, 3, 1))
-    events = events[events["event_ts"] < simulator.READ_AT].reset_index(drop=True)
-    pd.testing.assert_frame_equal(clean, events, check_exact=True)
+    whole = both[both["event_id"].notna() & ~both["event_id"].str.startswith("e-broken").fillna(True)]
+    whole = whole.drop_duplicates("event_id").sort_values(["event_ts", "event_id"], ignore_index=True)
+    by_then = clean[clean["event_ts"] < simulator.READ_AT].reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole, by_then, check_exact=True)
 
 
 def test_the_counts_in_the_readme_are_the_real_ones(log):

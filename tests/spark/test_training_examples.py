@@ -141,11 +141,10 @@ SWITCHED = {"history": "other_requests", "statistics": "other_folds"}
     "impressions, settings",
     [
         (("impression",), {}),
-        (("impression",), SWITCHED | {"train_days": 2}),
         (("impression",), SWITCHED | {"split": "users", "validation_days": 3, "test_days": 2}),
         ((), {}),
     ],
-    ids=["shown", "by time", "by users", "acted on"],
+    ids=["shown", "by users", "acted on"],
 )
 def test_days_made_together_are_the_days_made_alone(spark, impressions, settings):
     log, config = with_midnights(random_log(2, bool(impressions))), config_of(impressions=impressions, **settings)
