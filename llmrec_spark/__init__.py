@@ -5,6 +5,7 @@ Ground: no Spark, no torch
     config_section      what every part of the configuration is
     promotion_config    how much worse a challenger may be
     training_config     which examples a model learns from
+    adapter_config      how an encoder learns from clicks
     network_config      a network that ranks, and how it is trained
     ranker_config       what a ranker learns from them
     search_config       which of a ranker's settings a search tries
@@ -78,10 +79,12 @@ Around the line
     training_search     those of a ranker, on lists of validation
     training_ablation   what each part of a ranker brings
     training_judgement  a trained model beside others, on lists held back
+    training_material   what every training reads: examples, encoded ads, lists in memory
     model_training      a ranker learned from the tables
     model_cards         what a trained model is and how good it was, in words
     training_plots      its drawings
     training_runs       one training, written and registered
+    encoder_adaptation  an encoder adapted to clicks, judged, written and registered
     daily_off_policy    what the lists of runs would have earned
     daily_variety       how varied its lists are, beside baselines
     daily_drift         a run's profile kept, compared, and what left its bounds
@@ -109,6 +112,7 @@ The doors
     runs                what a run did, and what of it can be used again
     model_versions      which version an alias means, and who was champion before
     tracked_trials      the trials of a search as runs of MLflow
+    stored_models       a model's folder as MLflow stores it
     registry            to MLflow
     registered_model    the code MLflow stores beside a model
     lineage_events      a run as OpenLineage tells it
@@ -117,6 +121,7 @@ The doors
 model/: torch and numpy, no Spark, no MLflow
     example_batches     the examples streamed from the files of their table
     whole_folder        a folder that appears complete or not at all
+    encoder_adapter     few weights that change what an encoder says
     ad_encoder          texts -> vectors
     embedded            the two encoders that come as packages
     checkpoint          a model as one folder that cannot be changed unnoticed
@@ -159,6 +164,7 @@ model/: torch and numpy, no Spark, no MLflow
     lists               the final lists of a batch of users
     single_pairs        the match of pairs given as text
     training_sample     the lists that training holds in memory
+    adapter_training    an encoder adapted: what is clicked by the same people comes closer
     example_scores      what such a ranker says of examples
     network_training    these -> a network
     rerank_training     these -> a reranker

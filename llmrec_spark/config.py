@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from llmrec_spark.adapter_config import AdapterConfig
 from llmrec_spark.config_section import Section
 from llmrec_spark.evaluation_config import DriftConfig, EvaluationConfig
 from llmrec_spark.promotion_config import PromotionConfig
@@ -19,7 +20,7 @@ TextField = Literal["title", "description", "tags", "category", "people"]
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
 UNDECISIVE = (
     *("tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify"),
-    *("training", "ranker", "search"),
+    *("training", "ranker", "search", "adapter"),
 )
 
 
@@ -248,6 +249,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     ranker: RankerConfig = RankerConfig()
     search: SearchConfig = SearchConfig()
+    adapter: AdapterConfig = AdapterConfig()
 
     def digest(self) -> str:
         """SHA-256 of what decides the rows: not where things are kept, what is judged or learned, who is told."""

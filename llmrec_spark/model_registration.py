@@ -38,10 +38,18 @@ def encoder_folder(encoder: str, settings: EncoderConfig, cache: Path) -> tuple[
 
 
 def write_model_of_ads(
-    storage: Storage, config: Config, *, encoder: Path, settings: EncoderConfig, name: str, folder: Path
+    storage: Storage,
+    config: Config,
+    *,
+    encoder: Path,
+    settings: EncoderConfig,
+    name: str,
+    folder: Path,
+    base: str | None = None,
 ) -> dict[str, Any]:
     """Encodes every ad of `inputs.ads`, writes the model to `folder` and returns facts about it.
 
+    base   of an encoder with an adapter, the registered version that it was adapted from
     The vectors stay in `text_vectors`, so the first scoring run encodes none of them again.
     """
     from llmrec_spark.model.ad_encoder import encoder_digest
@@ -72,6 +80,7 @@ def write_model_of_ads(
         fields=config.text.fields,
         centred=settings.centred,
         name=name,
+        base=base,
     )
     model_digest = write_model(
         folder,

@@ -1,46 +1,21 @@
-"""A model learns from the clicks of its company: examples, what is known of the ads, a ranker."""
+"""A model learns from the clicks of its company: a ranker trained, judged, and asked what its parts bring."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
-from llmrec_spark import ad_catalogue, ad_texts, sequences
-from llmrec_spark.ads import checked_ads
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
-from llmrec_spark.errors import DataError
-from llmrec_spark.model_registration import encode_missing
-from llmrec_spark.quarantine import accepted
-from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.registry import ResolvedModel
-from llmrec_spark.runs import say
 from llmrec_spark.settings_search import Budget
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import TEXT_VECTORS
 from llmrec_spark.training_ablation import ablate
 from llmrec_spark.training_cost import measured
-from llmrec_spark.training_data import fill_training_tables
-from llmrec_spark.training_judgement import Training, judge_training, of_items
+from llmrec_spark.training_judgement import Training, judge_training
+from llmrec_spark.training_material import read_material, timed
 from llmrec_spark.training_search import search_settings
-from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
-
-if TYPE_CHECKING:
-    from llmrec_spark.model.catalogue import Catalogue
-    from llmrec_spark.model.taste_training import Trained
-    from llmrec_spark.model.training_sample import Examples, Sample, ShownBefore
-
-FEWEST_LISTS = 30  # that training asks for
 
 
 def train(
@@ -61,147 +36,30 @@ def train(
     `ablates` asks what each part brings. Raises DataError where too few lists teach anything.
     """
     seconds: dict[str, float] = {}
-    with _timed(seconds, "training examples"):
-        training_set = fill_training_tables(storage, config, inputs, as_of=as_of, until=until)
-    of_set = F.col("training_set") == training_set
-    examples, histories = (storage.read(one).where(of_set) for one in (TRAINING_EXAMPLES, TRAINING_HISTORIES))
-    ads = accepted(checked_ads(inputs.tables["ads"]))
-    with _timed(seconds, "catalogue of ads"):
-        folder = _catalogue(storage, config, inputs, base, ads, histories, scratch)
-        columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
-    with _timed(seconds, "lists in memory"):
-        given = _material(config, folder, columns, examples.inputFiles(), histories.inputFiles())
+    given = read_material(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, seconds=seconds)
     sample, search, run = given.sample, None, None
     if budget is not None:
-        with _timed(seconds, "search"):
-            search, run = search_settings(config, base, sample, given.train, training_set=training_set, budget=budget)
+        with timed(seconds, "search"):
+            search, run = search_settings(
+                config, base, sample, given.train, training_set=given.training_set, budget=budget
+            )
         config = config.model_copy(update={"ranker": search.settings})
-    with _timed(seconds, "ranker"), measured() as cost:
+    with timed(seconds, "ranker"), measured() as cost:
         trained = given.train(config.ranker, sample.examples, sample.before)
-    with _timed(seconds, "judgement"):
+    with timed(seconds, "judgement"):
         training = judge_training(
             config,
             inputs,
             base,
             sample,
             trained,
-            folder=folder,
-            columns=columns,
-            training_set=training_set,
+            folder=given.folder,
+            columns=given.columns,
+            training_set=given.training_set,
             as_of=as_of,
         )
     ablation = None
     if ablates:
-        with _timed(seconds, "ablation"):
+        with timed(seconds, "ablation"):
             ablation = ablate(config, sample, training.split, (trained, cost), given.train)
     return replace(training, seconds=seconds, search=search, ablation=ablation, run_id=run)
-
-
-def _catalogue(
-    storage: Storage,
-    config: Config,
-    inputs: Inputs,
-    base: ResolvedModel,
-    ads: DataFrame,
-    histories: DataFrame,
-    scratch: Path,
-) -> Path:
-    """The folder of every ad and every query of a history, encoded."""
-    from llmrec_spark.model.checkpoint import open_model
-
-    model = open_model(base.folder).config
-    asked = sequences.queries(inputs.tables["events"], searches=config.events.searches)
-    recent = sequences.recent_queries(histories, max_queries=config.sequences.max_queries)
-    asked = asked.join(recent, on="query_hash", how="left_semi").dropDuplicates(["query_hash"]).persist()
-    fields = ad_texts.field_texts(ads, fields=config.text.fields, max_characters=config.text.max_characters)
-    texts = ad_texts.ad_texts(fields).persist()
-    encode_missing(
-        storage,
-        config,
-        texts.select("text_hash", "text").union(asked.select("query_hash", "text")),
-        encoder=base.folder,
-        golden=True,
-        settings=model.encoder,
-        digest=model.encoder_digest,
-    )
-    folder = scratch / "catalogue"
-    ad_catalogue.write_catalogue(
-        folder,
-        model_folder=base.folder,
-        ad_texts=texts,
-        queries=asked,
-        text_vectors=storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == model.encoder_digest),
-        live=ads,
-        behaved=ads,
-        fields=model.fields,
-    )
-    for rows in (asked, texts):
-        rows.unpersist()
-    return folder
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is read once for every ranker that is trained on it."""
-
-    catalogue: Catalogue
-    fields: tuple[str, ...]
-    columns: pd.DataFrame
-    sample: Sample
-
-    def train(
-        self, settings: RankerConfig, examples: Examples, before: ShownBefore, without: Collection[str] = ()
-    ) -> Trained:
-        """A ranker that learned from the examples that train, all of the sample's or some lists of it."""
-        from llmrec_spark.model.ad_reader import Names
-        from llmrec_spark.model.taste_training import train_taste_ranker
-
-        names = Names(settings.columns, settings.groups)
-        numbers = of_items(self.columns, names, self.catalogue)
-        return train_taste_ranker(
-            self.catalogue, self.fields, numbers, names, examples, before, self.sample.totals, settings, without
-        )
-
-
-def _material(
-    config: Config, folder: Path, columns: pd.DataFrame, example_files: list[str], history_files: list[str]
-) -> Material:
-    from llmrec_spark.model.catalogue import open_catalogue
-    from llmrec_spark.model.training_sample import read_sample, with_text
-
-    catalogue, ranker = open_catalogue(str(folder)), config.ranker
-    sample = read_sample(
-        sorted(example_files),
-        sorted(history_files),
-        pd.Index(catalogue.ad_ids),
-        size=len(catalogue.fields),
-        answers=config.events.answers,
-        max_lists=ranker.max_lists,
-        positions=ranker.positions,
-    )
-    has_text = np.max(catalogue.fields, axis=1) >= 0
-    sample = sample._replace(before=with_text(sample.before, has_text))
-    lists = sample.rows.loc[sample.examples.trains].drop_duplicates(["run_date", "user_id", "list_id"])
-    if len(lists) < FEWEST_LISTS or not sample.examples.clicked[sample.examples.trains].any():
-        raise DataError(
-            f"training: {len(lists)} lists train, {int(sample.totals.clicks.sum())} ads of them were clicked; expected "
-            f"{FEWEST_LISTS} lists or more, and clicks. Give more days (training.train_days) or another --date."
-        )
-    return Material(catalogue, tuple(config.text.fields), columns, sample)
-
-
-def _columns(config: Config, base: ResolvedModel) -> tuple[list[str], list[str]]:
-    """Numbers and words of ads that the new ranker or the one of `base` reads."""
-    from llmrec_spark.model.checkpoint import open_model
-
-    read = open_model(base.folder).config
-    numbers = {*config.ranker.columns, *(read.ranker_columns or ())}
-    return sorted(numbers), sorted({*config.ranker.groups, *read.ranker_groups} - numbers)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[name] = round(time.monotonic() - started, 1)
-    say(f"{name:<20} {seconds[name]:>8.1f} s")

@@ -20,8 +20,9 @@ class AdMatcher(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
         """Opens the model folder and its encoder."""
         from llmrec_spark.model.ad_encoder import load_ad_encoder
         from llmrec_spark.model.checkpoint import open_model
+        from llmrec_spark.stored_models import from_store
 
-        folder = Path(context.artifacts["model"])
+        folder = from_store(Path(context.artifacts["model"]), _stored)
         self.model = open_model(folder)
         self.encoder = load_ad_encoder(str(folder / "encoder"), self.model.config.encoder, "cpu")
 
@@ -31,6 +32,10 @@ class AdMatcher(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
         rows = zip(model_input["behaviours"], model_input["ad"], strict=True)
         return pd.DataFrame({"match": match_rows(self.model, self.encoder, list(rows))})
+
+
+def _stored(uri: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "model"
 
 
 mlflow.models.set_model(AdMatcher())

@@ -21,6 +21,7 @@ from llmrec_spark import model_versions, tracked_trials
 from llmrec_spark.config import Config, MlflowConfig
 from llmrec_spark.errors import ModelError, TryAgainError
 from llmrec_spark.model_versions import CHALLENGER, CHAMPION, Contest
+from llmrec_spark.stored_models import from_store, to_store
 from llmrec_spark.tracked_trials import Trial
 
 NAME = "llmrec_ad_matcher"
@@ -46,6 +47,7 @@ class ResolvedModel:
     folder: Path
     version: str
     digest: str
+    uri: str | None = None  # models:/name/version; None of a folder
 
 
 def resolve_model(uri: str, config: MlflowConfig) -> ResolvedModel:
@@ -66,8 +68,13 @@ def resolve_model(uri: str, config: MlflowConfig) -> ResolvedModel:
         return ResolvedModel(folder, f"folder:{digest[:12]}", digest)
     with _existing(config, uri) as mlflow:
         name, version = _version(mlflow, uri)
-        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "model"
-    return ResolvedModel(folder, version, verify_model(folder))
+        pinned = f"models:/{name}/{version}"
+        folder = from_store(_stored(mlflow, pinned), lambda base: _stored(mlflow, base))
+    return ResolvedModel(folder, version, verify_model(folder), pinned)
+
+
+def _stored(mlflow: Any, uri: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "model"
 
 
 def _version(mlflow: Any, uri: str) -> tuple[str, str]:
@@ -104,21 +111,23 @@ def register_model(
     facts: Mapping[str, Any],
     *,
     aliases: tuple[str, ...],
+    job: str = "register_model",
     lesson: Lesson | None = None,
     run_id: str | None = None,
 ) -> str:
     """Logs a model folder as models-from-code, registers it and sets aliases; returns the version.
 
+    job      the name of its run
     run_id   of the run it is logged in, which ends with it; None: a new one
     """
-    with _tracked(config, "register_model" if lesson is None else TRAINING, run_id) as (mlflow, _):
+    with _tracked(config, job, run_id) as (mlflow, _):
         mlflow.log_params(dict(facts))
         if lesson is not None:
             _log_lesson(mlflow, lesson)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("registered_model.py")),
-            artifacts={"model": str(folder)},
+            artifacts={"model": str(to_store(folder))},
             pip_requirements=["llmrec_spark"],
             registered_model_name=NAME,
         )

@@ -99,13 +99,13 @@ def judge_training(
         judged=judge(scores, clicked, lists, users, pairs=pairs, **options),
         by_segment=segments,
         clicks=calibration(p_click, clicked),
-        rates=calibration(_rates(config, rows)[held], clicked),
+        rates=calibration(example_rates(config, rows)[held], clicked),
         conversions=calibration(trained.bought[known], examples.converted[known] > 0),
         settings=config.ranker,
     )
 
 
-def _rates(config: Config, rows: pd.DataFrame) -> np.ndarray:
+def example_rates(config: Config, rows: pd.DataFrame) -> np.ndarray:
     """As ad_statistics has them, of each example before its day."""
     prior = config.statistics.prior_shown
     shown, clicks = rows["ad_shown"].to_numpy(np.float64), rows["ad_clicks"].to_numpy(np.float64)
@@ -123,7 +123,7 @@ def _scores(
     from llmrec_spark.model.taste_ranker import open_taste_ranker
     from llmrec_spark.model.untrained_examples import untrained_log_odds
 
-    examples, rates = sample.examples, _rates(config, sample.rows)
+    examples, rates = sample.examples, example_rates(config, sample.rows)
     scores = {
         RATE: rates,
         EFFECT: trained.scored.effect,

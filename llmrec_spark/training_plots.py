@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +18,8 @@ SMOOTHED = 10  # steps whose mean is drawn
 def training_plots(training: Training) -> dict[str, Figure]:
     """Figures by file name."""
     ranker = training.trained.ranker
-    plots = {"loss.png": _loss(training.trained.losses), "importance.png": _importance(ranker.variances)}
+    losses = loss_plot(training.trained.losses, "list loss", "Loss of the kernels' weights")
+    plots = {"loss.png": losses, "importance.png": _importance(ranker.variances)}
     for name, found in (("p_click", training.clicks), ("p_conversion", training.conversions)):
         if found.rows:
             plots[f"reliability_{name}.png"] = _reliability(name, found)
@@ -30,13 +33,14 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _loss(losses: list[float]) -> Figure:
+def loss_plot(losses: Sequence[float], label: str, title: str) -> Figure:
+    """The loss of each step and its mean over the last few."""
     figure, axes = _axes(6.0, 3.5)
     axes.plot(losses, color="0.8", linewidth=0.8, label="of each step")
     if len(losses) >= SMOOTHED:
         smooth = np.convolve(losses, np.full(SMOOTHED, 1.0 / SMOOTHED), mode="valid")
         axes.plot(np.arange(SMOOTHED - 1, len(losses)), smooth, label=f"mean of {SMOOTHED}")
-    axes.set(xlabel="step", ylabel="list loss", title="Loss of the kernels' weights")
+    axes.set(xlabel="step", ylabel=label, title=title)
     axes.legend(frameon=False)
     return figure
 

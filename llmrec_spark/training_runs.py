@@ -13,7 +13,7 @@ from llmrec_spark.daily_runs import check_fields
 from llmrec_spark.input_tables import ADS
 from llmrec_spark.model_cards import model_card, summary
 from llmrec_spark.model_training import train
-from llmrec_spark.registry import NAME, Lesson, ResolvedModel, register_model
+from llmrec_spark.registry import NAME, TRAINING, Lesson, ResolvedModel, register_model
 from llmrec_spark.runs import say
 from llmrec_spark.settings_search import Budget
 from llmrec_spark.storage import Storage
@@ -79,7 +79,9 @@ def train_and_register(
         facts |= {"search.trials": len(training.search.trials), "search.chosen": training.search.chosen.number}
         facts |= {f"search.{name}": value for name, value in config.search.model_dump().items()}
     lesson = Lesson(_numbers(training), training.trained.losses, card, training_plots(training))
-    version = register_model(folder, config.mlflow, facts, aliases=aliases, lesson=lesson, run_id=training.run_id)
+    version = register_model(
+        folder, config.mlflow, facts, aliases=aliases, job=TRAINING, lesson=lesson, run_id=training.run_id
+    )
     for line in summary(training, config.evaluation.k):
         say(line)
     say(f"registered {NAME} version {version}, trained from model {base.version}, alias {' '.join(aliases) or 'none'}")

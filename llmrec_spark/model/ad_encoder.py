@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError, TryAgainError
+from llmrec_spark.model.encoder_adapter import ADAPTER_FILES, with_adapter
 from llmrec_spark.model.whole_folder import file_sha256
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)  # at the top of a folder
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+ENCODER_FILES = ("config.json", *WEIGHTS, *TOKENIZER_FILES, *ADAPTER_FILES)  # of a folder
 
 
 class Encoded(NamedTuple):
@@ -71,7 +73,7 @@ class AdEncoder:
                 f"encoder {folder}: max_tokens is {settings.max_tokens}, expected at most its {positions} positions. "
                 "Set encoding.settings.max_tokens."
             )
-        self.model = model.eval().to(device)
+        self.model: Any = with_adapter(model, Path(folder)).eval().to(device)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], token_budget: int) -> Encoded:
@@ -79,15 +81,25 @@ class AdEncoder:
         ids = self._token_ids([self.settings.prefix + text for text in texts], special=True)
         vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
         for batch in token_batches(ids, token_budget):
-            padded = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, padding_side="right")
-            inputs = {name: torch.tensor(rows, device=self.device) for name, rows in padded.items()}  # (B, L)
-            hidden = self.model(**inputs).last_hidden_state  # (B, L, D)
-            pooled = pool(hidden.float(), inputs["attention_mask"], self.settings.pooling)  # (B, D)
-            vectors[batch] = F.normalize(pooled, dim=-1).cpu().numpy()
+            vectors[batch] = self._unit_vectors([ids[i] for i in batch]).cpu().numpy()
         own = self._token_ids(texts, special=False)
         tokens = np.array([len(one) for one in own], dtype=np.int32)
         unknown = np.array([one.count(self.tokenizer.unk_token_id) for one in own], dtype=np.int32)
         return Encoded(vectors, tokens, (unknown / np.maximum(tokens, 1)).astype(np.float32))
+
+    def embed(self, texts: Sequence[str], token_budget: int) -> Tensor:
+        """The vectors of n texts, (n, D) on the device, with a gradient to what of the model learns."""
+        ids = self._token_ids([self.settings.prefix + text for text in texts], special=True)
+        batches = list(token_batches(ids, token_budget))
+        vectors = torch.cat([self._unit_vectors([ids[i] for i in batch]) for batch in batches])
+        return vectors[torch.tensor(np.argsort(np.concatenate(batches)), device=self.device)]
+
+    def _unit_vectors(self, ids: list[list[int]]) -> Tensor:
+        """(B, D) of the ids of B texts."""
+        padded = self.tokenizer.pad({"input_ids": ids}, padding_side="right")
+        inputs = {name: torch.tensor(rows, device=self.device) for name, rows in padded.items()}  # (B, L)
+        hidden = self.model(**inputs).last_hidden_state  # (B, L, D)
+        return F.normalize(pool(hidden.float(), inputs["attention_mask"], self.settings.pooling), dim=-1)
 
     def _token_ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         """Ids of each text, cut at max_tokens, not padded."""
@@ -143,7 +155,7 @@ def load_ad_encoder(folder: str, settings: EncoderConfig, device: str) -> AdEnco
 
 def encoder_digest(folder: Path, settings: EncoderConfig) -> str:
     """SHA-256 of weights, configuration and tokenizer files, and of how they are read; not of where they are."""
-    return digest_of({file.name: file_sha256(file) for file in encoder_files(folder)}, settings)
+    return digest_of({name: file_sha256(folder / name) for name in encoder_files(folder)}, settings)
 
 
 def digest_of(files: Mapping[str, str], settings: EncoderConfig) -> str:
@@ -156,9 +168,10 @@ def digest_of(files: Mapping[str, str], settings: EncoderConfig) -> str:
     return digest.hexdigest()
 
 
-def encoder_files(folder: Path) -> list[Path]:
-    """The files of a Hugging Face folder that make the vectors, by name; never code, pickles or other exports."""
-    return sorted({file for pattern in ENCODER_FILES for file in folder.glob(pattern) if file.is_file()})
+def encoder_files(folder: Path) -> list[str]:
+    """The files of a Hugging Face folder that make the vectors; never code, pickles or other exports."""
+    found = {file for pattern in ENCODER_FILES for file in folder.glob(pattern) if file.is_file()}
+    return sorted(file.relative_to(folder).as_posix() for file in found)
 
 
 def fetch_encoder(name: str, cache: Path) -> Path:

@@ -11,8 +11,6 @@ MANIFEST.json          SHA-256 of every file, and golden vectors
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError
-from llmrec_spark.model.whole_folder import file_sha256, whole_folder
+from llmrec_spark.model.whole_folder import file_sha256, link_or_copy, whole_folder
 
 MANIFEST = "MANIFEST.json"
 RANKER, CARD = "ranker", "MODEL_CARD.md"
@@ -47,6 +45,7 @@ class ModelConfig(BaseModel):
     width: int  # of the vectors
     fields: tuple[str, ...]  # text fields, in order
     centred: bool
+    base: str | None = None  # of an adapted encoder, the registered version whose encoder the adapter changes
     ranker_columns: tuple[str, ...] | None = None  # of ads, numbers that a trained model reads; None: untrained
     ranker_groups: tuple[str, ...] = ()  # of ads, words that it reads
     ranker_reranks: bool = False  # whether it scores the best ads of a user anew
@@ -93,8 +92,9 @@ def write_model(
         raise ModelError(f"model {folder}: golden {golden.shape}, expected {(len(GOLDEN_TEXTS), config.width)}.")
     with whole_folder(folder) as new:
         (new / "encoder").mkdir()
-        for file in encoder_files(encoder_folder):
-            _link(file.resolve(), new / "encoder" / file.name)
+        for name in encoder_files(encoder_folder):
+            (new / "encoder" / name).parent.mkdir(exist_ok=True)
+            link_or_copy((encoder_folder / name).resolve(), new / "encoder" / name)
         (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
         if centre is not None:
             means = {field: np.ascontiguousarray(mean, dtype=np.float32) for field, mean in centre.items()}
@@ -134,8 +134,8 @@ def write_trained_model(
     with whole_folder(folder) as new:
         for name in _digests(base):
             if name != "config.json" and not name.startswith(f"{RANKER}/"):
-                (new / name).parent.mkdir(exist_ok=True)
-                _link(base / name, new / name)
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(base / name, new / name)
         reads = {"ranker_columns": columns, "ranker_groups": groups, "ranker_reranks": reranks}
         config = open_model(base).config.model_copy(update=reads)
         (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
@@ -211,13 +211,6 @@ def _check_centre(folder: Path, config: ModelConfig, centre: Mapping[str, np.nda
     for field, mean in (centre or {}).items():
         if mean.shape != (config.width,):
             raise ModelError(f"model {folder}: centre of {field}: shape {mean.shape}, expected ({config.width},).")
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ PROMPT = ".venv/bin/spark-sql"
 SUBMIT = ".venv/bin/spark-submit --properties-file conf/spark-defaults.conf "
 PROMOTE = SUBMIT + "jobs/promote_model.py"
 CHALLENGER = SUBMIT + "jobs/register_model.py --config conf/sample.yaml"
+ADAPT = SUBMIT + "jobs/adapt_encoder.py"
 SEARCH = SUBMIT + "jobs/train_model.py --config conf/sample.yaml"
 ELSEWHERE = (
     "make score",
@@ -35,6 +36,7 @@ ELSEWHERE = (
     PROMPT,
     PROMOTE,
     CHALLENGER,
+    ADAPT,
     SEARCH,
 )  # each has its own test, or is this one
 

@@ -1,18 +1,24 @@
 """The notebooks and a day of the sample that is played and judged, with a challenger, after `make score`."""
 
 import ast
+import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.jobs.conftest import REPOSITORY, Workspace, job_in, make_here
-from tests.jobs.test_readme import CHALLENGER, PROMOTE, SEARCH, lines_of, run_here
+from llmrec_spark.config import MlflowConfig
+from llmrec_spark.model.ad_encoder import encoder_files
+from llmrec_spark.model.encoder_adapter import ADAPTER_FILES
+from llmrec_spark.registry import NAME, resolve_model
+from tests.jobs.conftest import REPOSITORY, Workspace, make_here
+from tests.jobs.test_readme import ADAPT, CHALLENGER, PROMOTE, SEARCH, SUBMIT, lines_of, recipes, run_here
 
 PEOPLE = 200  # of the sample's 2,000: what a day takes grows with its events
 
@@ -31,30 +37,27 @@ def of_few(spark, sample) -> Workspace:
     return workspace
 
 
-def outputs(workspace: Workspace, name: str, before: Callable[[str], None] = lambda source: None) -> list[dict]:
-    """What the cells of a notebook, which is committed without outputs, show in the workspace, by media type.
-
-    `before` is called with the source of each cell of code before it is executed.
-    """
+def outputs(workspace: Workspace, name: str) -> list[dict]:
+    """What the cells of a notebook, which is committed without outputs, show in the workspace, by media type."""
     import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
-    client = NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(workspace.folder)}})
-    with client.setup_kernel():
-        for place, cell in enumerate(notebook.cells):
-            if cell.cell_type == "code":
-                before(cell.source)
-                client.execute_cell(cell, place)
+    NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(workspace.folder)}}).execute()
     return [shown["data"] for cell in notebook.cells for shown in cell.get("outputs", []) if "data" in shown]
 
 
-def submissions(source: str, names: dict[str, object]) -> Iterator[list[str]]:
-    """The arguments of each call of submit() in a cell, its names having these values."""
-    for node in ast.walk(ast.parse(source)):
+def submissions(name: str, names: dict[str, object]) -> list[str]:
+    """The jobs that a notebook may submit, as lines of the README, its names having these values."""
+    notebook = json.loads((REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    lines = []
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "submit":
-            yield [eval(compile(ast.Expression(one), "cell", "eval"), names) for one in node.args]
+            job, *arguments = (eval(compile(ast.Expression(one), "cell", "eval"), names) for one in node.args)
+            lines.append(f"{SUBMIT}jobs/{job}.py --config conf/sample.yaml {' '.join(arguments)}")
+    return lines
 
 
 def test_the_tour_runs_on_the_sample(sample):
@@ -71,46 +74,6 @@ def test_make_evaluate_publishes_a_day_plays_it_and_judges_it(of_few):
     assert re.search(r"^score - popularity +-?0\.\d+ \[", done.stdout, re.M)
 
 
-def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clicks(spark, of_few):  # needs a judged day
-    """It registers the challenger, by the README's command; its longer jobs are done here, by its own arguments."""
-    submitted = []
-
-    def in_its_place(source):
-        names = {"day": date(2026, 3, 1), "shadow": shadow_run(spark, of_few)}
-        for name, *arguments in submissions(source, names):
-            submitted.append(name)
-            if name == "register_model":
-                assert [f"{CHALLENGER} {' '.join(arguments)}"] == lines_of(CHALLENGER)
-            else:
-                code, said = job_in(of_few, name, "--config", "conf/sample.yaml", *arguments)
-                assert code == 0, said
-
-    shown = outputs(of_few, "evaluation", in_its_place)
-    assert submitted == ["register_model", "score_daily", "evaluate_daily"]
-    assert sum("image/png" in one for one in shown) == 3
-    words = "\n".join(one.get("text/markdown") or one.get("text/html", "") for one in shown)
-    number = r"-?0\.\d{3}"
-    assert re.search(rf"<th>ndcg</th>\s*(<td>{number} \[{number}, {number}\]</td>\s*){{3}}</tr>", words)
-    assert re.search(rf"^- `language=zh`, nDCG: .+, {number} \[{number}, {number}\]$", words, re.M)
-
-
-def shadow_run(spark, workspace: Workspace) -> str | None:
-    """The run_id of the shadow run, once there is one."""
-    runs = spark.read.format("delta").load(str(workspace.folder / "local/sample/tables/runs"))
-    found = runs.where("status = 'shadow'").first()
-    return found and found.run_id
-
-
-def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(spark, of_few):  # needs both judged
-    promote, back = lines_of(PROMOTE)
-    code, said = run_here(of_few, f"{promote} --set promotion.min_users=10")
-    assert code in (0, 77), said
-    gates = ("ndcg", "calibration", "coverage", "groups", "seconds/user")
-    assert all(re.search(rf"^{gate} .*(passed|failed|does not apply)", said, re.M) for gate in gates)
-    assert ("is champion, version 1 was it before" in said) == (code == 0)
-    assert run_here(of_few, back)[0] == (0 if code == 0 else 78)
-
-
 @pytest.fixture(scope="module")
 def for_few(of_few) -> Workspace:
     """The workspace with a conf of its own, that learns from fewer days and judges fewer users."""
@@ -124,6 +87,105 @@ def for_few(of_few) -> Workspace:
     return of_few
 
 
+def store_of(workspace: Workspace) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{workspace.folder}/local/sample/mlflow.db")
+
+
+def test_an_encoder_is_adapted_to_clicks_and_its_adapter_alone_is_stored(for_few):
+    """The README's commands: MiniLM becomes the challenger, and learns."""
+    [register], [adapt] = lines_of(CHALLENGER), lines_of(ADAPT)
+    assert run_here(for_few, register)[0] == 0
+    code, said = run_here(for_few, f"{adapt} --set adapter.pairs=64")
+    assert code == 0, said
+    assert re.search(r"^adapted - base: nDCG@10 [+-]0\.\d{4} \[", said, re.M)
+    store = store_of(for_few)
+    base, adapted = (store.get_model_version_by_alias(NAME, alias) for alias in ("challenger", "adapted"))
+    assert store.get_run(adapted.run_id).data.params["adapted_from"] == str(base.version)
+    stored = for_few.folder.glob("local/sample/artifacts/models/*/artifacts/artifacts/model/encoder")
+    [without_base] = [folder for folder in stored if not (folder / "config.json").exists()]
+    assert encoder_files(without_base) == sorted(ADAPTER_FILES)
+    mlflow = MlflowConfig(tracking_uri=f"sqlite:///{for_few.folder}/local/sample/mlflow.db")
+    of_base, of_adapted = (
+        encoder_files(resolve_model(f"models:/{NAME}/{one.version}", mlflow).folder / "encoder")
+        for one in (base, adapted)
+    )
+    assert of_adapted == sorted([*of_base, *ADAPTER_FILES])
+    matches = [match_of(f"models:/{NAME}/{one.version}") for one in (base, adapted)]
+    assert all(0 < match < 1 for match in matches)
+    assert matches[0] != matches[1]
+
+
+def match_of(uri: str) -> float:
+    """What the model behind a URI says of a pair."""
+    import mlflow
+
+    pair = pd.DataFrame({"behaviours": [[{"title": "Trail running shoes"}]], "ad": [{"title": "Road running shoes"}]})
+    return float(mlflow.pyfunc.load_model(uri).predict(pair)["match"][0])
+
+
+@pytest.fixture(scope="module")
+def made(spark, for_few) -> subprocess.CompletedProcess[str]:
+    """What make train said and how it ended."""
+    return make_here(for_few, "train")
+
+
+@pytest.fixture(scope="module")
+def trained(made) -> str:
+    """The version it registered."""
+    assert made.returncode in (0, 2), made.stdout[-2000:] + made.stderr[-2000:]  # 2: make, of a gate that forbids it
+    [version] = re.findall(r"^registered llmrec_ad_matcher version (\d+), trained from model \d+", made.stdout, re.M)
+    return version
+
+
+def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few, made, trained):
+    assert re.search(r"^trained - rate: nDCG@10 [+-]0\.\d{4} \[", made.stdout, re.M)
+    assert re.search(r"^ndcg .*(passed|failed|does not apply)", made.stdout, re.M)
+    assert made.returncode == 0 or "does not pass" in made.stdout
+    ranked = spark.read.format("delta").load(str(for_few.folder / "local/sample/tables/rankings"))
+    of_version = ranked.where(f"model_version = '{trained}'").persist()
+    assert of_version.count() > 0
+    broken = "p_click IS NULL OR p_conversion IS NULL OR expected_value IS NULL OR NOT p_click BETWEEN 0 AND 1"
+    assert of_version.where(broken).count() == 0
+    fields = of_version.selectExpr("explode(reasons.field) AS field").distinct().collect()
+    assert {"effect", "level", "other", "same category"} <= {row.field for row in fields}
+
+
+def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clicks(for_few, challenger):
+    """Of the day that make train scored with both; the jobs that the notebook has for who did not run it are known."""
+    register, *judge = submissions("evaluation", {"day": date(2026, 3, 1), "shadow": "RUN"})
+    assert [register] == lines_of(CHALLENGER)
+    of_train = " ".join(recipes().replace("\\\n", " ").split())
+    assert [line.replace(" RUN", "") in of_train for line in judge] == [True, True]
+    shown = outputs(for_few, "evaluation")
+    assert sum("image/png" in one for one in shown) == 3
+    words = "\n".join(one.get("text/markdown") or one.get("text/html", "") for one in shown)
+    number = r"-?0\.\d{3}"
+    assert "version 1, multilingual - version" in words
+    assert re.search(rf"<th>ndcg</th>\s*(<td>{number} \[{number}, {number}\]</td>\s*){{3}}</tr>", words)
+    assert re.search(rf"^- `language=zh`, nDCG: .+, {number} \[{number}, {number}\]$", words, re.M)
+
+
+@pytest.fixture(scope="module")
+def challenger(for_few, trained) -> str:
+    """The version that make train registered, challenger again and no champion, whatever the gates said of it."""
+    back = lines_of(PROMOTE)[1]
+    store = store_of(for_few)
+    if str(store.get_model_version_by_alias(NAME, "champion").version) == trained:
+        assert run_here(for_few, back)[0] == 0
+    store.set_registered_model_alias(NAME, "challenger", trained)
+    return trained
+
+
+def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(for_few, challenger):
+    promote, back = lines_of(PROMOTE)
+    code, said = run_here(for_few, promote)
+    assert code in (0, 77), said
+    gates = ("ndcg", "calibration", "coverage", "groups", "seconds/user")
+    assert all(re.search(rf"^{gate} .*(passed|failed|does not apply)", said, re.M) for gate in gates)
+    assert ("is champion, version 1 was it before" in said) == (code == 0)
+    assert run_here(for_few, back)[0] == (0 if code == 0 else 78)
+
+
 def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_in_mlflow(for_few):
     searches, ablates = lines_of(SEARCH)
     assert ablates.split()[-1] == "--ablate"
@@ -131,8 +193,8 @@ def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_i
     assert code == 0, said
     [chosen] = re.findall(r"^search: trained with trial (\d), ", said, re.M)
     assert len(re.findall(r"^trial \d +nDCG@10 0\.\d{4}, ", said, re.M)) == 2
-    store = MlflowClient(f"sqlite:///{for_few.folder}/local/sample/mlflow.db")
-    version = store.get_model_version_by_alias("llmrec_ad_matcher", "searched")
+    store = store_of(for_few)
+    version = store.get_model_version_by_alias(NAME, "searched")
     run = store.get_run(version.run_id)
     experiment = [run.info.experiment_id]
     trials = store.search_runs(experiment, f"tags.`mlflow.parentRunId` = '{version.run_id}'", order_by=["start_time"])
@@ -148,19 +210,3 @@ def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_i
         assert re.search(rf"^\| {part} \| [+-]?\d\.\d{{4}} \[.* \| [\d,]+ \| [\d,]+ \|$", card, re.M), part
         assert run.data.metrics[f"ablation.{part.replace(':', '_')}.seconds"] > 0
     assert "ablation.png" in {one.path for one in store.list_artifacts(version.run_id)}
-
-
-def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few):
-    done = make_here(for_few, "train")
-    assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]  # 2: make, of a gate that forbids it
-    assert re.search(r"^trained - rate: nDCG@10 [+-]0\.\d{4} \[", done.stdout, re.M)
-    [version] = re.findall(r"^registered llmrec_ad_matcher version (\d+), trained from model \d+", done.stdout, re.M)
-    assert re.search(r"^ndcg .*(passed|failed|does not apply)", done.stdout, re.M)
-    assert done.returncode == 0 or "does not pass" in done.stdout
-    ranked = spark.read.format("delta").load(str(for_few.folder / "local/sample/tables/rankings"))
-    trained = ranked.where(f"model_version = '{version}'").persist()
-    assert trained.count() > 0
-    broken = "p_click IS NULL OR p_conversion IS NULL OR expected_value IS NULL OR NOT p_click BETWEEN 0 AND 1"
-    assert trained.where(broken).count() == 0
-    fields = trained.selectExpr("explode(reasons.field) AS field").distinct().collect()
-    assert {"effect", "level", "other", "same category"} <= {row.field for row in fields}

@@ -8,10 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
-from transformers import GPTNeoXConfig, GPTNeoXModel, PreTrainedTokenizerFast
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.model.ad_encoder import AdEncoder, load_ad_encoder
@@ -44,6 +40,11 @@ def multilingual(tmp_path_factory: pytest.TempPathFactory) -> AdEncoder:
 @pytest.fixture(scope="session")
 def gpt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small GPT-like model with drawn weights; as many of its kind have it, no token to pad with, padded left."""
+    from tokenizers import Tokenizer, pre_tokenizers  # here: seconds to import
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+    from transformers import GPTNeoXConfig, GPTNeoXModel, PreTrainedTokenizerFast
+
     folder = tmp_path_factory.mktemp("encoders") / "gpt"
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
