@@ -58,6 +58,10 @@ def adapt_and_register(
     The model of it, which is not trained, is written to `folder` and registered. Returns the version. Raises DataError
     where too few clicks teach anything, ModelError where `base` has an adapter already.
     """
+    from llmrec_spark.model.training_checkpoint import remove_checkpoints
+
+    if folder.exists():
+        raise ModelError(f"model {folder}: exists already, expected no such folder. Give another --folder.")
     seconds: dict[str, float] = {}
     inputs = read_inputs(storage, config)
     adaptation = adapt(
@@ -77,6 +81,8 @@ def adapt_and_register(
     card = "\n".join(["# An adapted encoder", "", *lines])
     lesson = Lesson(_numbers(adaptation, seconds), adaptation.losses, card, plots)
     version = register_model(folder, config.mlflow, facts, aliases=aliases, job="adapt_encoder", lesson=lesson)
+    if config.adapter.folder is not None:
+        remove_checkpoints(Path(config.adapter.folder))
     for line in lines:
         say(line)
     say(f"registered {NAME} version {version}, adapted from model {base.version}, alias {' '.join(aliases) or 'none'}")
@@ -99,10 +105,14 @@ def adapt(
     import torch
 
     from llmrec_spark.model.adapter_training import adapt_encoder, contrastive_pairs
+    from llmrec_spark.model.encoder_adapter import is_adapted
 
     reads = check_fields(base, config)
-    if reads.base is not None:
-        raise ModelError(f"model {base.version}: has an adapter, on {reads.base}. Adapt that one: give it as --model.")
+    if is_adapted(base.folder / "encoder"):
+        raise ModelError(
+            f"model {base.version}: its encoder has an adapter already, expected none. Give the version it was adapted "
+            "from as --model."
+        )
     given = read_material(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, seconds=seconds)
     texts = _texts(config, inputs, given)
     pairs = contrastive_pairs(

@@ -127,7 +127,7 @@ def register_model(
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("registered_model.py")),
-            artifacts={"model": str(to_store(folder))},
+            artifacts={"model": str(to_store(folder, lambda base: _stored(mlflow, base)))},
             pip_requirements=["llmrec_spark"],
             registered_model_name=NAME,
         )

@@ -12,10 +12,14 @@ from pathlib import Path
 from llmrec_spark.errors import ModelError
 
 ENCODER = "encoder"
+GONE = "RESOURCE_DOES_NOT_EXIST"  # an error code of MLflow
 
 
-def to_store(folder: Path) -> Path:
-    """What MLflow is to keep of a model's folder: all of it, or of an adapted one, all but what its base has."""
+def to_store(folder: Path, fetch: Callable[[str], Path]) -> Path:
+    """What MLflow is to keep of a model's folder: all of it, or of an adapted one, all but what its base has.
+
+    `fetch` gives the stored folder behind a registry URI; where that is not the base it was, all is kept.
+    """
     from llmrec_spark.model.encoder_adapter import FOLDER
     from llmrec_spark.model.whole_folder import link_or_copy
 
@@ -26,14 +30,20 @@ def to_store(folder: Path) -> Path:
         if file.parts[0] != ENCODER or FOLDER in file.parts:
             (stored / file).parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(folder / file, stored / file)
+    try:
+        from_store(stored, fetch)
+    except ModelError:
+        return folder
     return stored
 
 
 def from_store(folder: Path, fetch: Callable[[str], Path]) -> Path:
     """The whole folder of a model that MLflow gave back; `fetch` gives the stored folder behind a registry URI.
 
-    It lives as long as the process where it is not `folder` itself. Raises ModelError where the base is gone.
+    It lives as long as the process where it is not `folder` itself. Raises ModelError where the base is gone or is
+    another one.
     """
+    from llmrec_spark.model.checkpoint import verify_model
     from llmrec_spark.model.whole_folder import link_or_copy
 
     base = _base(folder)
@@ -41,7 +51,9 @@ def from_store(folder: Path, fetch: Callable[[str], Path]) -> Path:
         return folder
     try:
         lent = fetch(base)
-    except Exception as error:  # MLflow has many for one cause
+    except Exception as error:
+        if getattr(error, "error_code", None) != GONE and not isinstance(error, FileNotFoundError):
+            raise
         raise ModelError(
             f"model {folder}: was adapted from {base}, whose encoder it reads, and which cannot be had "
             f"({type(error).__name__}). Restore that version, or adapt one that is there with jobs/adapt_encoder.py."
@@ -52,6 +64,7 @@ def from_store(folder: Path, fetch: Callable[[str], Path]) -> Path:
             target = whole / (ENCODER if source != folder else "") / file
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(source / file, target)
+    verify_model(whole)
     return whole
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError, TryAgainError
-from llmrec_spark.model.encoder_adapter import ADAPTER_FILES, with_adapter
+from llmrec_spark.model.encoder_adapter import ADAPTER_FILES, is_adapted, with_adapter
 from llmrec_spark.model.whole_folder import file_sha256
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class AdEncoder:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         safe = {"trust_remote_code": False, "local_files_only": True}
-        weights = {"use_safetensors": True, "dtype": getattr(torch, settings.dtype), "attn_implementation": "sdpa"}
+        dtype = getattr(torch, settings.dtype)
+        read_as = torch.float32 if is_adapted(Path(folder)) else dtype  # bfloat16 would round an update away
+        weights = {"use_safetensors": True, "dtype": read_as, "attn_implementation": "sdpa"}
         checked_encoder(Path(folder))
         self.settings, self.device = settings, device
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True, **safe)
@@ -73,7 +75,7 @@ class AdEncoder:
                 f"encoder {folder}: max_tokens is {settings.max_tokens}, expected at most its {positions} positions. "
                 "Set encoding.settings.max_tokens."
             )
-        self.model: Any = with_adapter(model, Path(folder)).eval().to(device)
+        self.model: Any = with_adapter(model, Path(folder)).eval().to(device=device, dtype=dtype)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], token_budget: int) -> Encoded:

@@ -8,7 +8,6 @@ Sampling-bias-corrected neural modeling for large corpus item recommendations).
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from math import ceil, isfinite
 from pathlib import Path
@@ -88,11 +87,18 @@ def adapt_encoder(
 
     Files of `source` that stay as they were are hard links where the file system allows it. texts[i] are those of item
     i, one a field; `tell` hears how far it is. Goes on where a killed training of the same arguments was, given
-    `config.folder`.
+    `config.folder`, on a CPU to the same weights.
     """
+    torch.manual_seed(config.seed)
     short = settings.model_copy(update={"max_tokens": min(settings.max_tokens, config.max_tokens), "dtype": "float32"})
     encoder = AdEncoder(str(source), short, device)
     steps = config.epochs * ceil(len(pairs.ad) / config.batch_pairs)
+    positions = getattr(encoder.model.config, "max_position_embeddings", None)
+    if config.kind == "prefix" and positions and settings.max_tokens + config.prefix_tokens > positions:
+        raise ModelError(
+            f"adapter.prefix_tokens is {config.prefix_tokens} beside {settings.max_tokens} tokens of a text; expected "
+            f"at most {positions}, the encoder's positions, together. Lower it, or encoding.settings.max_tokens."
+        )
     encoder.model, adapter = new_adapter(encoder.model, config, steps=steps)
     adapter.to(device)
     begun_with: dict[str, Any] = {
@@ -112,8 +118,6 @@ def adapt_encoder(
             (new / "model.safetensors").chmod(0o644)  # safetensors lets only the owner read
         else:
             save_adapter(adapter, new)
-    if config.folder is not None:
-        shutil.rmtree(config.folder, ignore_errors=True)
     return losses
 
 
@@ -130,7 +134,7 @@ def _train(
 ) -> list[float]:
     """Trains the adapter in place, from where a killed training was; the loss of each step."""
     learned = Learned(learning(adapter))
-    optimizer = AdamW(decayed_groups(learned, config.weight_decay), lr=config.learning_rate)
+    optimizer = AdamW(decayed_groups(learned, config.weight_decay), lr=config.rate)
     progress, folder = Progress("training"), _checkpoints(config)
     if folder is not None and (checkpoint := newest_checkpoint(folder, begun_with=begun_with)) is not None:
         learned.load_state_dict(checkpoint.weights)
@@ -139,13 +143,15 @@ def _train(
     per_epoch = steps // config.epochs
     counts = torch.bincount(torch.as_tensor(pairs.ad), minlength=len(texts))  # (I,)
     log_share = (counts / len(pairs.ad)).log().to(encoder.device)
+    if progress.step == steps:
+        tell(f"  adapter: {steps:,} steps of an earlier try")
     while progress.step < steps:
         epoch, number = divmod(progress.step, per_epoch)
         order = np.random.default_rng((config.seed, epoch)).permutation(len(pairs.ad))
         rows = order[number * config.batch_pairs : (number + 1) * config.batch_pairs]
         factor = learning_rate_factor(progress.step, steps=steps, warmup_share=config.warmup_share)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
+            group["lr"] = config.rate * factor
         torch.manual_seed(seed_of(config.seed, "adapter", progress.step))  # of dropout
         encoder.model.train()
         optimizer.zero_grad()
@@ -163,7 +169,7 @@ def _train(
         if progress.step * TOLD // steps > (progress.step - 1) * TOLD // steps:
             lately = float(np.mean(progress.losses[-(steps // TOLD + 1) :]))
             tell(f"  adapter: step {progress.step:,} of {steps:,}, loss {lately:.3f}")
-        if folder is not None and progress.step % config.checkpoint_steps == 0:
+        if folder is not None and (progress.step % config.checkpoint_steps == 0 or progress.step == steps):
             save_checkpoint(folder, progress, learned, optimizer, None, begun_with=begun_with)
     encoder.model.eval()
     return progress.losses
@@ -194,8 +200,10 @@ def batch_loss(
         vectors = encoder.embed(distinct, TOKEN_BUDGET).float()
     text = torch.tensor([place[one] for one in drawn], device=vectors.device)
     behaviour, ad = vectors[text].chunk(2)
-    item, of_ad = torch.as_tensor(batch.ad, device=vectors.device), text[len(batch.ad) :]
-    same = (item[:, None] == item) | (of_ad[:, None] == of_ad)
+    before, item = (torch.as_tensor(one, device=vectors.device) for one in batch)
+    of_before, of_item = text.chunk(2)
+    same = (item[:, None] == item) | (of_item[:, None] == of_item)
+    same |= (before[:, None] == item) | (of_before[:, None] == of_item)  # what was done is not set against itself
     return info_nce(behaviour, ad, log_share[item], same, config.temperature)
 
 

@@ -1,7 +1,7 @@
 """A model is one folder that cannot be changed unnoticed.
 
 config.json            ModelConfig
-encoder/               a Hugging Face folder: safetensors, tokenizer
+encoder/               a Hugging Face folder: safetensors, tokenizer; encoder_adapter says what adapter/ in it is
 centre.safetensors     the mean vector of each text field; only of a centred encoder
 keywords.json          number of ads, and in how many of them each keyword stood
 ranker/                what training added, only of a trained model: taste_ranker, and MODEL_CARD.md

@@ -4,12 +4,14 @@ adapter/
     adapter_config.json          peft's, or of a bottleneck its kind and width
     adapter_model.safetensors    its weights
 
-LoRA (Hu et al., 2021), AdaLoRA (Zhang et al., 2023) and prefixes (Li and Liang, 2021) are peft's. A bottleneck after
-each layer (Houlsby et al., 2019: Parameter-Efficient Transfer Learning for NLP) is not among what peft has.
+LoRA (Hu et al., 2021), AdaLoRA (Zhang et al., 2023) and prefixes (Li and Liang, 2021) are peft's. A bottleneck is not
+among what peft has: one after each layer, where Houlsby et al. (2019: Parameter-Efficient Transfer Learning for NLP)
+have two inside it.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Iterator
@@ -56,7 +58,10 @@ def _layers(encoder: Any) -> nn.ModuleList:
     for module in encoder.modules():
         if isinstance(module, nn.ModuleList) and len(module) == encoder.config.num_hidden_layers:
             return module
-    raise ModelError("encoder: it has no list of layers. Expected one for adapter.kind bottleneck; choose lora.")
+    raise ModelError(
+        f"encoder ({type(encoder).__name__}): has no list of {encoder.config.num_hidden_layers} layers, expected one "
+        "for an adapter. Choose adapter.kind full."
+    )
 
 
 def new_adapter(encoder: Any, settings: AdapterConfig, *, steps: int) -> tuple[Any, nn.Module]:
@@ -70,8 +75,7 @@ def new_adapter(encoder: Any, settings: AdapterConfig, *, steps: int) -> tuple[A
     for weight in encoder.parameters():
         weight.requires_grad_(False)
     if settings.kind == "bottleneck":
-        bottlenecks = Bottlenecks(encoder, settings.rank)
-        return encoder, bottlenecks
+        return encoder, Bottlenecks(encoder, settings.rank)
     import peft  # seconds to import
 
     with _quietly():
@@ -84,12 +88,8 @@ def _peft_config(encoder: Any, settings: AdapterConfig, steps: int) -> Any:
 
     task = peft.TaskType.FEATURE_EXTRACTION
     if settings.kind == "prefix":
-        positions = getattr(encoder.config, "max_position_embeddings", None)
-        if positions and settings.prefix_tokens >= positions:
-            raise ModelError(
-                f"adapter.prefix_tokens is {settings.prefix_tokens}, expected less than the encoder's {positions} "
-                "positions."
-            )
+        if "past_key_values" not in inspect.signature(encoder.forward).parameters:
+            raise ModelError(f"encoder ({type(encoder).__name__}): reads no prefix. Choose another adapter.kind.")
         return peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=settings.prefix_tokens)
     linear: dict[str, Any] = {"task_type": task, "target_modules": _linear(encoder), "lora_dropout": settings.dropout}
     if settings.kind == "lora":
@@ -142,26 +142,35 @@ def save_adapter(adapter: Any, folder: Path) -> None:
         adapter.save_pretrained(str(place), safe_serialization=True)
         (place / "README.md").unlink(missing_ok=True)
         said = json.loads((place / CONFIG).read_bytes())
-        said["base_model_name_or_path"] = None  # where it lay; the manifest of a model says what it was
+        said |= dict.fromkeys(("base_model_name_or_path", "peft_version"))  # no matter of what it says
         said |= {name: sorted(value) for name, value in said.items() if isinstance(value, list)}  # they were sets
         (place / CONFIG).write_text(json.dumps(said, indent=1, sort_keys=True), encoding="utf-8")
     (place / WEIGHTS).chmod(0o644)  # safetensors lets only the owner read
 
 
+def is_adapted(folder: Path) -> bool:
+    """Whether an adapter lies beside the encoder in `folder`."""
+    return (folder / FOLDER).is_dir()
+
+
 def with_adapter(encoder: Any, folder: Path) -> Any:
     """The encoder with the adapter beside it in `folder`, if there is one; made part of the weights where it can be."""
-    place = folder / FOLDER
-    if not place.is_dir():
+    if not is_adapted(folder):
         return encoder
+    place = folder / FOLDER
+    lacks = [name for name in ADAPTER_FILES if not (folder / name).is_file()]
+    if lacks:  # peft would look for a pickle, and on the hub
+        raise ModelError(f"encoder {folder}: lacks {', '.join(lacks)}, expected both or no {FOLDER}/. Adapt it again.")
     said = json.loads((place / CONFIG).read_bytes())
     if said.get("kind") == "bottleneck":
-        bottlenecks = Bottlenecks(encoder, int(said["width"])).to(dtype=encoder.dtype)
+        bottlenecks = Bottlenecks(encoder, int(said["width"]))
         bottlenecks.load_state_dict(load_file(place / WEIGHTS))
-        return encoder  # whose hooks hold them
+        encoder.add_module("bottlenecks", bottlenecks)  # so that they go where it goes; its hooks call them
+        return encoder
     import peft
 
     with _quietly():
-        adapted = peft.PeftModel.from_pretrained(encoder, str(place))
+        adapted = peft.PeftModel.from_pretrained(encoder, str(place), torch_device="cpu")
         return adapted if said["peft_type"] == PREFIX else adapted.merge_and_unload()
 
 

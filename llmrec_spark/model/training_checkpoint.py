@@ -74,8 +74,13 @@ def save_checkpoint(
             save_file(_apart(best), new / "best.safetensors")
         text = json.dumps({"begun_with": begun_with, "progress": asdict(progress)}, indent=1)
         (new / "progress.json").write_text(text, encoding="utf-8")
-    for other in folder.iterdir():
-        if other.name != name and other.name.startswith(("step-", ".step-")):
+    remove_checkpoints(folder, but=name)
+
+
+def remove_checkpoints(folder: Path, *, but: str | None = None) -> None:
+    """Removes the checkpoints in `folder`, and what killed writers left; nothing else."""
+    for other in folder.glob("*step-*"):
+        if other.name != but and other.name.startswith(("step-", ".step-")):
             shutil.rmtree(other)
 
 
