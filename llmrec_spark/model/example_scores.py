@@ -136,6 +136,14 @@ def _reranked(
     return {name: np.concatenate(of_lists)[given.at] for name, of_lists in found.items()}
 
 
+def list_offset(ranker: TasteRanker, examples: Examples) -> np.ndarray:
+    """(n,) what makes an ad of a list the clicked one there, and is no matter of the ad: its position, or its draw.
+
+    Among an ad acted on and others drawn beside it, the likelier one is to be drawn, the less it says to be there.
+    """
+    return np.asarray(ranker.position(examples.position) - examples.log_draw)
+
+
 def network_additions(
     network: RankingNetwork | None, ranker: TasteRanker, given: Tasted, examples: Examples, table: AdTable
 ) -> Tensor | None:
@@ -169,7 +177,8 @@ def network_batch(ranker: TasteRanker, given: Tasted, examples: Examples, *, lon
     count = len(lists.item)
     [positions] = padded(examples.list, count, (place,), (0,))
     [converted] = padded(examples.list, count, (np.where(examples.clicked, examples.converted, 0.0),), (0.0,))
-    first = given.first + levels.double()[:, None] + float(ranker.position(np.ones(1))[0])
+    [drawn] = padded(examples.list, count, (-examples.log_draw,), (0.0,))
+    first = given.first + levels.double()[:, None] + float(ranker.position(np.ones(1))[0]) + drawn
     return batch_of(
         torch.arange(count),
         behaviours,

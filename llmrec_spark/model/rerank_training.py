@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec_spark.model.example_scores import Tasted, list_features, network_additions, network_batch
+from llmrec_spark.model.example_scores import Tasted, list_features, list_offset, network_additions, network_batch
 from llmrec_spark.model.linear_ranker import fit_linear_ranker
 from llmrec_spark.model.network_batches import AdTable
 from llmrec_spark.model.network_training import learn_network
@@ -34,11 +34,11 @@ def learn_reranker(
 ) -> Reranker:
     """LINEAR, TREES, NETWORK as settings.rerank says, from the lists that train; what each weighs from those held back.
 
-    What the position of an ad adds is taken out. Without lists held back, all scores weigh alike.
+    What the position of an ad adds, or its draw, is taken out. Without lists held back, all scores weigh alike.
     """
     lists = given.lists
     place = torch.zeros_like(lists.offset)
-    place[given.at] = torch.as_tensor(ranker.position(examples.position)).float()
+    place[given.at] = torch.as_tensor(list_offset(ranker, examples)).float()
     kernels = tuple(features.names[number] for number in compared_kernels(features.names))
     names = feature_names(kernels, tuple(features.slopes))
     learns = teaching_lists(examples.list[examples.trains], lists, given.histories)

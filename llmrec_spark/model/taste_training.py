@@ -16,6 +16,7 @@ from llmrec_spark.model.count_effects import count_effects, learn_effect_model
 from llmrec_spark.model.example_scores import (
     Scored,
     history_offset,
+    list_offset,
     padded_histories,
     padded_lists,
     pair_lookup,
@@ -33,6 +34,7 @@ from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
 from llmrec_spark.ranker_config import RankerConfig
 
 NEWTON_STEPS = 50
+ONE_LEVEL = 1e-3  # standard deviation of users' levels where none is learned, in log-odds
 FLAT = 0.0  # of a kernel's ln weight, until it is learned
 
 
@@ -67,7 +69,10 @@ def train_taste_ranker(
     known = reader.prior_features(features)
     click, priors = learn_effect_model(totals.shown, totals.clicks, known, spread=settings.effect_spread)
     conversion, _ = learn_effect_model(totals.settled, totals.conversions, known, spread=settings.effect_spread)
-    positions, level = learn_positions(examples, priors, settings.effect_spread)
+    if examples.were_drawn:  # acts alone do not say how readily their user acts
+        positions, level = np.zeros(0), Level(click.base, ONE_LEVEL)
+    else:
+        positions, level = learn_positions(examples, priors, settings.effect_spread)
     lookup = without_groups(pair_lookup(features), features.names, without)
     ranker = TasteRanker(
         reader=reader,
@@ -81,7 +86,7 @@ def train_taste_ranker(
     )
     offset = count_effects(examples.shown, examples.clicks, priors[examples.item], base=click.base, spread=click.spread)
     histories = padded_histories(before, history_offset(ranker, features, totals, before))
-    lists, _ = padded_lists(examples, offset + ranker.position(examples.position))
+    lists, _ = padded_lists(examples, offset + list_offset(ranker, examples))
     teaching = teaching_lists(examples.list[examples.trains], lists, histories)
     chosen = drawn(teaching, count=settings.kernel_lists, seed=settings.seed)
     losses: list[float] = []

@@ -29,6 +29,7 @@ EXAMPLE_COLUMNS = (
     "ad_shown",
     "ad_clicks",
     "mean_rate",
+    "log_sampling_rate",
 )
 HISTORY_COLUMNS = (
     *HISTORY,
@@ -58,6 +59,12 @@ class Examples(NamedTuple):
     clicks: np.ndarray  # (n,) of the ad, before
     trains: np.ndarray  # (n,) bool: learned from
     calibrates: np.ndarray  # (n,) bool: held back, for the probabilities
+    log_draw: np.ndarray  # (n,) ln of the chance that a draw gives the ad; 0 where the log says what was shown
+
+    @property
+    def were_drawn(self) -> bool:
+        """Whether ads were drawn beside what users acted on, of a log that does not say what it showed."""
+        return bool((self.log_draw < 0).any())
 
 
 class ShownBefore(NamedTuple):
@@ -71,7 +78,7 @@ class ShownBefore(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums of the examples that train, (I,) each."""
+    """Sums of the examples that train, (I,) each; where ads were drawn, shown and clicks as last known of each."""
 
     shown: np.ndarray
     clicks: np.ndarray
@@ -124,6 +131,7 @@ def read_sample(
         clicks=rows["ad_clicks"].to_numpy(dtype=np.float64),
         trains=(rows["split"] == "train").to_numpy(),
         calibrates=(rows["split"] == "validation").to_numpy(),
+        log_draw=rows["log_sampling_rate"].fillna(0.0).to_numpy(dtype=np.float64),
     )
     before = shown_before(histories, items, answers)
     if not positions:
@@ -147,7 +155,21 @@ def _read_lists(
         if sum(map(len, parts)) > len(kept) + 50 * max_lists:
             kept, parts = _smallest([kept, *parts], max_lists), []
     kept = _smallest([kept, *parts], max_lists)
-    return kept.drop(columns="hash").reset_index(drop=True), Totals(*sums), unknown
+    kept = kept.drop(columns="hash").reset_index(drop=True)
+    totals = Totals(*sums)
+    if kept["log_sampling_rate"].notna().any():  # how often an ad was drawn says nothing of it
+        totals = totals._replace(**_last_known(kept, items, size))
+    return kept, totals, unknown
+
+
+def _last_known(rows: pd.DataFrame, items: pd.Index, size: int) -> dict[str, np.ndarray]:
+    """shown and clicks, (I,) each, that the newest example of an ad that trains has of the days before it."""
+    newest = rows[rows["split"] == "train"].sort_values("run_date", kind="stable").drop_duplicates("ad_id", keep="last")
+    item = items.get_indexer(newest["ad_id"])
+    return {
+        name: np.bincount(item, newest[column].to_numpy(dtype=np.float64), size)
+        for name, column in (("shown", "ad_shown"), ("clicks", "ad_clicks"))
+    }
 
 
 def _frame(batch: pa.RecordBatch) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from llmrec_spark.metrics import ranking_metrics
+from llmrec_spark.model.example_scores import list_offset
 from llmrec_spark.model.linear_ranker import fit_linear_ranker
 from llmrec_spark.model.rerank_training import STACK_PENALTY
 from llmrec_spark.model.taste_gp import padded, place_within
@@ -53,7 +54,7 @@ def _crossed(trained: Trained, examples: Examples, held: np.ndarray) -> np.ndarr
     if not trained.scored.steps:
         return np.asarray(trained.scored.score[held])
     table = np.column_stack(list(trained.scored.steps.values()))[held]
-    place = trained.ranker.position(examples.position[held])
+    place = list_offset(trained.ranker, examples)[held]
     half = examples.user[held] % HALVES
     scores = np.empty(len(held))
     for one in range(HALVES):

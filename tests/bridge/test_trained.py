@@ -55,7 +55,9 @@ def run_folder(tmp_path_factory, **more):
     shown, clicks = (np.bincount(item, one, len(ADS)) for one in (np.ones(len(item)), clicked))
     converted = np.where(clicked, (item % 3 == 0).astype(float), 0.0)
     every = np.ones(len(item), dtype=bool)
-    known = Examples(number, number, item, position, clicked, converted, shown[item], clicks[item], every, ~every)
+    known = Examples(
+        number, number, item, position, clicked, converted, shown[item], clicks[item], every, ~every, 0.0 * item
+    )
     history = ShownBefore(
         *(np.concatenate(part) for part in zip(*before, strict=True)), np.ones(360), np.arange(61) * 6, np.ones(360)
     )

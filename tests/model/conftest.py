@@ -111,6 +111,7 @@ def shown(log):
         clicks,
         (kept["day"] < DAYS - 1).to_numpy(),
         (kept["day"] == DAYS - 1).to_numpy(),
+        np.zeros(len(kept)),
     )
     joined = pd.concat(before)
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in before])])

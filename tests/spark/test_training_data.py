@@ -12,11 +12,12 @@ from chispa import assert_df_equality
 from pyspark.sql import functions as F
 
 from llmrec_spark import sequences, training_data
-from llmrec_spark.config import Config, TablesConfig
+from llmrec_spark.config import Config, EventsConfig, TablesConfig
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.model.example_batches import example_batches, example_files
 from llmrec_spark.model.training_sample import read_sample
 from llmrec_spark.storage import Storage
+from llmrec_spark.training_config import TrainingConfig
 from llmrec_spark.training_data import fill_training_tables
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 from tests.conftest import at
@@ -178,6 +179,27 @@ def test_a_sample_of_few_lists_is_the_same_whatever_the_files_and_counts_every_e
     assert few.rows.groupby("split")["list_id"].nunique().to_dict() == {"test": 7, "validation": 7}
     assert set(few.rows["list_id"]) < set(every.rows["list_id"])
     np.testing.assert_array_equal(np.stack(few.totals), np.stack(every.totals))
+
+
+def test_of_drawn_ads_a_sample_has_the_counts_known_before_and_the_chance_of_a_draw(spark, storage):
+    noon = [at(f"{DAY - timedelta(days=days)} 12:00") for days in (3, 2, 1)]
+    rows = [event(f"{n}-{u}", "click", time, ad_id="aab"[n], user_id=u) for n, time in enumerate(noon) for u in "xyz"]
+    log = {"weights": {"click": 1}, "impressions": [], "conversions": [], "searches": []}
+    settings = {"train_days": 3, "validation_days": 0, "test_days": 0, "negatives_per_positive": 1}
+    config = config_of().model_copy(update={"events": EventsConfig(**log), "training": TrainingConfig(**settings)})
+    ads = ads_of(spark, *({"ad_id": one} for one in "abc"))
+    tables = {"events": events_of(spark, *rows), "ads": ads}
+    inputs = Inputs(tables, dict.fromkeys(tables, "in"), dict.fromkeys(tables, "@1"), has_consent=False)
+    training_set = fill_training_tables(storage, config, inputs, as_of=DAY)
+    found = sample_of(storage, training_set, ads="abc")
+    newest = (
+        found.rows.sort_values("run_date").drop_duplicates("ad_id", keep="last").set_index("ad_id").reindex([*"abc"])
+    )
+    assert found.totals.shown.tolist() == newest["ad_shown"].fillna(0).tolist()
+    assert found.totals.clicks.tolist() == newest["ad_clicks"].fillna(0).tolist()
+    assert found.totals.clicks[0] == 3  # all three, by the last day
+    assert (found.examples.log_draw < 0).all()
+    assert found.examples.were_drawn
 
 
 def test_ads_without_a_record_are_counted_and_left_out_and_positions_are_read_where_asked(filled):
