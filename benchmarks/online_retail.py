@@ -9,10 +9,11 @@ these days.
 
 Recall@10 and nDCG@10 are those of llmrec_spark/metrics.py: found products over all that were bought (so who bought 40
 can have .25 at most), and gain 1 over log2(rank + 1) divided by that of the best ten; means over customers. Differences
-to the better of the two simple rankers have 95 % intervals of a paired bootstrap over customers.
+to the best of the three simple rankers have 95 % intervals of a paired bootstrap over customers.
 
 popularity  what most customers bought in the last --popular-days
-repeats     what the customer bought most often, then latest; filled up by popularity
+repeats     what the customer bought most often, then latest, then the most popular; filled up by popularity
+repeats, popular  the same without regard to when
 untrained   the product's score before anything is trained
 trained     its model, trained on the days before --date by training's own jobs; negatives are drawn
 ALS, SASRec of replay-rec 0.22, in an environment of its own (--replay-python, or local/online_retail/replay_env, made
@@ -49,7 +50,7 @@ from llmrec_spark.session import spark_session
 from llmrec_spark.storage import Storage, write_input
 
 METRICS = ("recall", "ndcg")
-SIMPLE = ("popularity", "repeats")
+SIMPLE = ("popularity", "repeats", "repeats, popular")
 FOLDER = Path("local/online_retail")
 
 
@@ -77,14 +78,14 @@ def report(
     users = np.unique(wanted["user_id"]).astype(object)
     values = {name: measures(one, wanted) for name, one in lists.items()}
     best = max(SIMPLE, key=lambda name: values[name][:, 1].mean())
-    heads = f"{'ranker':<12}{'seconds':>8}{f'Recall@{K}':>11}{f'nDCG@{K}':>9}"
+    heads = f"{'ranker':<18}{'seconds':>8}{f'Recall@{K}':>11}{f'nDCG@{K}':>9}"
     print(f"\n{heads}   Recall less that of {best:<14}   nDCG less that of {best}")
     for name, one in values.items():
         of_metric = with_interval(one - values[best], users, replicates=options.resamples, seed=options.seed).T
         apart = [f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]" for mean, low, high in of_metric]
         cells = "" if name == best else "   ".join(f"{cell:<30}" for cell in apart)
         recall, ndcg = one.mean(axis=0)
-        print(f"{name:<12}{seconds[name]:>8.1f}{recall:>11.4f}{ndcg:>9.4f}   {cells}".rstrip())
+        print(f"{name:<18}{seconds[name]:>8.1f}{recall:>11.4f}{ndcg:>9.4f}   {cells}".rstrip())
 
 
 def replay_python(given: Path | None) -> Path:
@@ -133,7 +134,8 @@ def main() -> None:
 
     days = options.popular_days
     ask("popularity", lambda: rankers.popularity(bought, users, as_of=at, days=days))
-    ask("repeats", lambda: rankers.repeats(bought, users, as_of=at, days=days))
+    for name in SIMPLE[1:]:
+        ask(name, lambda name=name: rankers.repeats(bought, users, as_of=at, days=days, latest=name == "repeats"))
     base = rankers.registered(storage, config, folder)
     ask("untrained", lambda: rankers.scored(storage, config, base, on=at))
 

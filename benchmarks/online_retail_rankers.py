@@ -34,15 +34,19 @@ def popularity(bought: pd.DataFrame, users: pd.Index, *, as_of: date, days: int)
     return users.to_frame(name="user_id", index=False).merge(_popular(bought, as_of, days).head(K), how="cross")
 
 
-def repeats(bought: pd.DataFrame, users: pd.Index, *, as_of: date, days: int) -> pd.DataFrame:
-    """What the customer bought most often, of these the latest first; then `popularity`, as far as it is others."""
-    own = bought.groupby(["user_id", "ad_id"])["event_ts"].agg(["size", "max"]).reset_index()
-    own = own.sort_values(["user_id", "size", "max", "ad_id"], ascending=[True, False, False, True])
-    own = own[own["user_id"].isin(users)].assign(part=0, rank=own.groupby("user_id").cumcount())
-    rest = users.to_frame(name="user_id", index=False).merge(_popular(bought, as_of, days).head(2 * K), how="cross")
-    both = pd.concat([own, rest.assign(part=1)])[["user_id", "ad_id", "part", "rank"]]
-    both = both.sort_values(["user_id", "part", "rank"]).drop_duplicates(["user_id", "ad_id"])
-    return both.assign(rank=both.groupby("user_id").cumcount() + 1).query("rank <= @K").drop(columns="part")
+def repeats(bought: pd.DataFrame, users: pd.Index, *, as_of: date, days: int, latest: bool) -> pd.DataFrame:
+    """What the customer bought most often, then (if `latest`) latest, then the most popular; filled up by popularity.
+
+    Many things are bought once, in one invoice: what orders these decides much.
+    """
+    popular = _popular(bought, as_of, days).rename(columns={"rank": "place"})
+    own = bought[bought["user_id"].isin(users)].groupby(["user_id", "ad_id"])["event_ts"].agg(["size", "max"])
+    rest = users.to_frame(name="user_id", index=False).merge(popular.head(2 * K)[["ad_id"]], how="cross")
+    both = pd.concat([own.reset_index(), rest.assign(size=0, max=pd.Timestamp(0))])
+    both = both.drop_duplicates(["user_id", "ad_id"]).merge(popular, on="ad_id", how="left")
+    order = {"user_id": True, "size": False, **({"max": False} if latest else {}), "place": True, "ad_id": True}
+    both = both.sort_values(list(order), ascending=list(order.values()))
+    return both.assign(rank=both.groupby("user_id").cumcount() + 1).query("rank <= @K")[["user_id", "ad_id", "rank"]]
 
 
 def _popular(bought: pd.DataFrame, as_of: date, days: int) -> pd.DataFrame:
