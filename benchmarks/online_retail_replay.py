@@ -94,10 +94,11 @@ def sasrec(user: np.ndarray, item: np.ndarray, settings: dict[str, float]) -> np
         if len(one[max(end - longest - 1, 0) : end]) > 1
     ]
 
-    def padded(sequences: list[np.ndarray], width: int) -> torch.Tensor:
+    def padded(sequences: list[np.ndarray]) -> torch.Tensor:
+        width = max(map(len, sequences))  # positions count from the end
         table = np.full((len(sequences), width), items, dtype=np.int64)
         for row, one in enumerate(sequences):
-            table[row, width - len(one[-width:]) :] = one[-width:]
+            table[row, width - len(one) :] = one
         return torch.as_tensor(table)
 
     def batch_of(rows: torch.Tensor) -> dict[str, object]:
@@ -110,12 +111,10 @@ def sasrec(user: np.ndarray, item: np.ndarray, settings: dict[str, float]) -> np
             "target_padding_mask": asked != items,
         }
 
-    loader = torch.utils.data.DataLoader(
-        padded(parts, longest + 1),
-        batch_size=int(settings["batch"]),
-        shuffle=True,
-        collate_fn=lambda rows: batch_of(torch.stack(rows)),
-    )
+    by_length = np.argsort([len(one) for one in parts], kind="stable")
+    batches = np.array_split(by_length, -(-len(parts) // int(settings["batch"])))
+    tables = [padded([parts[place] for place in batch]) for batch in batches]  # of alike lengths: little padding
+    loader = torch.utils.data.DataLoader(tables, batch_size=None, shuffle=True, collate_fn=batch_of)
     trainer = lightning.Trainer(
         max_epochs=int(settings["epochs"]),
         accelerator="cpu",
@@ -128,7 +127,8 @@ def sasrec(user: np.ndarray, item: np.ndarray, settings: dict[str, float]) -> np
     network.eval()
     found = []
     with torch.no_grad():
-        for rows in torch.split(padded(histories, longest), 256):
+        for start in range(0, len(histories), 256):
+            rows = padded([one[-longest:] for one in histories[start : start + 256]])
             logits = network({"item_id": rows}, rows != items)["logits"]
             found.append(logits[:, :items].topk(K, dim=1).indices.numpy())
     return np.concatenate(found)
