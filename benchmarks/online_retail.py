@@ -2,10 +2,9 @@
 
     spark-submit --properties-file conf/spark-defaults.conf benchmarks/online_retail.py --from FOLDER
 
-All invoices before --date are known; what is to be found are all products that a customer who bought before it bought
-in --days from then on, those bought before and those never sold before too. Every ranker gives each customer ten of the
-products sold before; none leaves out what the customer has. Judged are the customers who bought before and in
-these days.
+All invoices before --date are known. To be found is all that a customer buys in the --days from then on, what was bought
+before and what was never sold before too. Every ranker gives each customer ten of the products sold before, those the
+customer bought included. Judged are the customers who bought before and in these days.
 
 Recall@10 and nDCG@10 are those of llmrec_spark/metrics.py: found products over all that were bought (so who bought 40
 can have .25 at most), and gain 1 over log2(rank + 1) divided by that of the best ten; means over customers. Differences
@@ -20,6 +19,7 @@ ALS, SASRec of replay-rec 0.22, in an environment of its own (--replay-python, o
             from benchmarks/online_retail_requirements.txt); --without-replay leaves them out
 
 Settings were chosen with --date 2011-08-01 --days 31 and are judged with what stands here: --date 2011-09-01 --days 30.
+README.md has the table. On August: popularity .141, repeats .376, repeats by popularity .388, trained .400 (nDCG@10).
 """
 
 from __future__ import annotations

@@ -4,7 +4,10 @@
 
 Reads FOLDER/purchases.parquet (user_id, ad_id, event_ts), writes the ten best products of every customer to
 FOLDER/ALS.parquet or FOLDER/SASRec.parquet (user_id, ad_id, rank), bought before or not, and prints the seconds of the
-whole: from file to file. KEY=VALUE changes a setting; those that stand here were the best of --date 2011-08-01.
+whole: from file to file. KEY=VALUE changes a setting.
+
+Tried on --date 2011-08-01 --days 31, nDCG@10: ALS of rank 32, 128 and 256 .293, .332 and .337, without counts .279 and
+.303 (32, 128); SASRec of 1 and 10 epochs, rates .001 and .003, .125 and .117 (Recall@10 .055 and .063).
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 K = 10
-ALS = {"rank": 128, "counts": 1}  # counts: how often a product was bought is its rating, else 1
-SASREC = {"width": 64, "heads": 2, "blocks": 2, "longest": 100, "dropout": 0.3, "epochs": 30, "batch": 64, "rate": 1e-3}
+ALS = {"rank": 256, "counts": 1}  # counts: how often a product was bought is its rating, else 1
+SASREC = {"width": 64, "heads": 2, "blocks": 2, "longest": 100, "dropout": 0.3, "epochs": 10, "batch": 64, "rate": 3e-3}
 
 
 def als(user: np.ndarray, item: np.ndarray, settings: dict[str, float]) -> np.ndarray:
