@@ -2,9 +2,9 @@
 
     spark-submit --properties-file conf/spark-defaults.conf benchmarks/online_retail.py --from FOLDER
 
-All invoices before --date are known. To be found is all that a customer buys in the --days from then on, what was bought
-before and what was never sold before too. Every ranker gives each customer ten of the products sold before, those the
-customer bought included. Judged are the customers who bought before and in these days.
+All invoices before --date are known. To be found is all that a customer buys in the --days from then on, bought before
+or not, and also what was never sold before. Every ranker gives each customer ten of the products sold before, what the
+customer has included. Judged are the customers who bought before and in these days.
 
 Recall@10 and nDCG@10 are those of llmrec_spark/metrics.py: found products over all that were bought (so who bought 40
 can have .25 at most), and gain 1 over log2(rank + 1) divided by that of the best ten; means over customers. Differences
