@@ -7,7 +7,8 @@ FOLDER/ALS.parquet or FOLDER/SASRec.parquet (user_id, ad_id, rank), bought befor
 whole: from file to file. KEY=VALUE changes a setting.
 
 Tried on --date 2011-08-01 --days 31, nDCG@10: ALS of rank 32, 128 and 256 .293, .332 and .337, without counts .279 and
-.303 (32, 128); SASRec of 1 and 10 epochs, rates .001 and .003, .125 and .117 (Recall@10 .055 and .063).
+.303 (32, 128); SASRec of 1 and 12 epochs at a rate of .001 .125 and .126, of 10 at .003 .117 (Recall@10 .055, .063,
+.063). In September the last of these was run.
 """
 
 from __future__ import annotations
