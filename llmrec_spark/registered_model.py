@@ -35,7 +35,9 @@ class AdMatcher(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
 
 
 def _stored(uri: str) -> Path:
-    return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "model"
+    from llmrec_spark.stored_models import inside
+
+    return inside(Path(mlflow.artifacts.download_artifacts(uri)))
 
 
 mlflow.models.set_model(AdMatcher())

@@ -21,7 +21,7 @@ from llmrec_spark import model_versions, tracked_trials
 from llmrec_spark.config import Config, MlflowConfig
 from llmrec_spark.errors import ModelError, TryAgainError
 from llmrec_spark.model_versions import CHALLENGER, CHAMPION, Contest
-from llmrec_spark.stored_models import from_store, to_store
+from llmrec_spark.stored_models import from_store, inside, to_store
 from llmrec_spark.tracked_trials import Trial
 
 NAME = "llmrec_ad_matcher"
@@ -74,7 +74,7 @@ def resolve_model(uri: str, config: MlflowConfig) -> ResolvedModel:
 
 
 def _stored(mlflow: Any, uri: str) -> Path:
-    return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "model"
+    return inside(Path(mlflow.artifacts.download_artifacts(uri)))
 
 
 def _version(mlflow: Any, uri: str) -> tuple[str, str]:

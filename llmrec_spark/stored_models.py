@@ -68,6 +68,12 @@ def from_store(folder: Path, fetch: Callable[[str], Path]) -> Path:
     return whole
 
 
+def inside(version: Path) -> Path:
+    """The model's folder in what MLflow stored of a version: there it has the name that it had when it was logged."""
+    [folder] = (version / "artifacts").iterdir()
+    return folder
+
+
 def _base(folder: Path) -> str | None:
     """What ModelConfig.base says; None where it cannot be read, which verify_model tells."""
     try:

@@ -324,20 +324,6 @@ def test_events_of_the_next_days_changed_nothing_of_a_day_but_how_far_the_log_re
     assert still.orderBy("user_id", "rank").collect() == published
 
 
-def test_runs_of_days_that_are_not_kept_are_forgotten_and_what_they_published_is_not(spark, answered, model_folder):
-    folder, conf = answered
-    days = [f"2026-03-0{day}" for day in (1, 2, 3)]
-    keep = ("--set", "tables.keep_days=1")
-    code, said = job("score_daily", "--config", conf, "--date", days[2], "--model", model_folder, *keep)
-    assert code == 0, said
-    shown = {str(row.run_date): row.run_id for row in own(spark, folder, "recommendations").collect()}
-    runs = {row.run_id: row.status for row in own(spark, folder, "runs").where("job = 'score_daily'").collect()}
-    assert sorted(shown) == days
-    assert [runs[shown[day]] for day in days] == ["expired", "expired", "published"]
-    for table in ("sequences", "ad_texts", "exclusions", "backgrounds", "matches", "rankings"):
-        assert {row.run_id for row in own(spark, folder, table).collect()} <= {shown[days[2]]}
-
-
 def job_model(spark, folder):
     """The model of the newest run."""
     return own(spark, folder, "runs").orderBy(F.desc("updated_at")).first().model_version

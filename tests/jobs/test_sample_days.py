@@ -18,7 +18,8 @@ from llmrec_spark.config import MlflowConfig
 from llmrec_spark.model.ad_encoder import encoder_files
 from llmrec_spark.model.encoder_adapter import ADAPTER_FILES
 from llmrec_spark.registry import NAME, resolve_model
-from tests.jobs.conftest import REPOSITORY, Workspace, make_here
+from llmrec_spark.stored_models import inside
+from tests.jobs.conftest import REPOSITORY, Workspace, job_in, make_here
 from tests.jobs.test_readme import ADAPT, CHALLENGER, PROMOTE, SEARCH, SUBMIT, lines_of, recipes, run_here
 
 PEOPLE = 200  # of the sample's 2,000: what a day takes grows with its events
@@ -108,8 +109,8 @@ def test_an_encoder_is_adapted_to_clicks_and_its_adapter_alone_is_stored(for_few
         for one in (base, adapted)
     )
     assert of_adapted == sorted([*of_base, *ADAPTER_FILES])
-    stored = Path(download_artifacts(f"models:/{NAME}/{adapted.version}")) / "artifacts" / "model" / "encoder"
-    assert encoder_files(stored) == sorted(ADAPTER_FILES)
+    stored = inside(Path(download_artifacts(f"models:/{NAME}/{adapted.version}")))
+    assert encoder_files(stored / "encoder") == sorted(ADAPTER_FILES)
     matches = [match_of(f"models:/{NAME}/{one.version}") for one in (base, adapted)]
     assert all(abs(match) < 1 for match in matches)
     assert matches[0] != matches[1]
@@ -210,3 +211,24 @@ def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_i
         assert re.search(rf"^\| {part} \| [+-]?\d\.\d{{4}} \[.* \| [\d,]+ \| [\d,]+ \|$", card, re.M), part
         assert run.data.metrics[f"ablation.{part.replace(':', '_')}.seconds"] > 0
     assert "ablation.png" in {one.path for one in store.list_artifacts(version.run_id)}
+
+
+def test_runs_of_days_that_are_not_kept_are_forgotten_and_what_they_published_is_not(spark, for_few, made):
+    """The day that make train published last is published again, from its own tables."""
+
+    def of(table):
+        return spark.read.format("delta").load(str(for_few.folder / "local/sample/tables" / table))
+
+    shown = {str(row.run_date): row for row in of("recommendations").dropDuplicates(["run_date"]).collect()}
+    days = ["2026-03-01", "2026-03-02"]
+    assert sorted(shown) == days
+    again = ("--date", days[1], "--model", f"models:/{NAME}/{shown[days[1]].model_version}", "--force")
+    code, said = job_in(for_few, "score_daily", "--config", "conf/sample.yaml", *again, "--set", "tables.keep_days=1")
+    assert (code, "of an earlier try of this run" in said) == (0, True), said
+    still = {(str(row.run_date), row.run_id) for row in of("recommendations").select("run_date", "run_id").collect()}
+    assert still == {(day, row.run_id) for day, row in shown.items()}
+    status = {row.run_id: row.status for row in of("runs").where("job = 'score_daily'").collect()}
+    assert status.pop(shown[days[1]].run_id) == "published"
+    assert set(status.values()) == {"expired"}
+    for table in ("sequences", "ad_texts", "exclusions", "backgrounds", "matches", "rankings"):
+        assert {row.run_id for row in of(table).select("run_id").distinct().collect()} == {shown[days[1]].run_id}

@@ -190,7 +190,7 @@ def pairs_of(before_items, clicked_before, owner, lists, items, clicked, trains,
     none = np.full(n, np.nan)
     examples = Examples(
         *(np.array(lists), np.zeros(n, dtype=int), np.array(items), none, np.array(clicked, dtype=bool)),
-        *(none, np.zeros(n), np.zeros(n), np.array(trains, dtype=bool), np.zeros(n, dtype=bool)),
+        *(none, np.zeros(n), np.zeros(n), np.array(trains, dtype=bool), np.zeros(n, dtype=bool), np.zeros(n)),
     )
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=max(lists) + 1))])
     before = ShownBefore(
