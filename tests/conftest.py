@@ -81,7 +81,7 @@ def spark(tmp_path_factory):
         "spark.master": "local[2]",
         "spark.ui.enabled": "false",
         "spark.driver.memory": "2g",  # of each test process, beside the jobs it starts
-        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.shuffle.partitions": "1",  # a dozen rows; who asks whether partitions matter makes some
         "spark.databricks.delta.snapshotPartitions": "1",
         **INTERPRETED,
         "spark.local.dir": str(scratch),
