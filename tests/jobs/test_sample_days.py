@@ -224,11 +224,11 @@ def test_runs_of_days_that_are_not_kept_are_forgotten_and_what_they_published_is
     assert sorted(shown) == days
     again = ("--date", days[1], "--model", f"models:/{NAME}/{shown[days[1]].model_version}", "--force")
     code, said = job_in(for_few, "score_daily", "--config", "conf/sample.yaml", *again, "--set", "tables.keep_days=1")
-    assert (code, "of an earlier try of this run" in said) == (0, True), said
+    assert (code, "audited in an earlier try of this run" in said) == (0, True), said
     still = {(str(row.run_date), row.run_id) for row in of("recommendations").select("run_date", "run_id").collect()}
     assert still == {(day, row.run_id) for day, row in shown.items()}
     status = {row.run_id: row.status for row in of("runs").where("job = 'score_daily'").collect()}
     assert status.pop(shown[days[1]].run_id) == "published"
     assert set(status.values()) == {"expired"}
     for table in ("sequences", "ad_texts", "exclusions", "backgrounds", "matches", "rankings"):
-        assert {row.run_id for row in of(table).select("run_id").distinct().collect()} == {shown[days[1]].run_id}
+        assert {row.run_id for row in of(table).select("run_id").distinct().collect()} <= {shown[days[1]].run_id}
