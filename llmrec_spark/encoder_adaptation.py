@@ -22,7 +22,7 @@ from llmrec_spark.quarantine import accepted
 from llmrec_spark.registry import NAME, Lesson, ResolvedModel, register_model
 from llmrec_spark.runs import say
 from llmrec_spark.storage import Storage
-from llmrec_spark.training_judgement import RATE, example_rates
+from llmrec_spark.training_judgement import RATE, example_rates, judged_split
 from llmrec_spark.training_material import Material, read_material, timed, write_catalogue
 from llmrec_spark.training_plots import loss_plot
 
@@ -172,7 +172,7 @@ def _judged(
     from llmrec_spark.model.untrained_examples import untrained_log_odds
 
     sample, examples, rows = given.sample, given.sample.examples, given.sample.rows
-    split = next((one for one in ("test", "validation") if (rows["split"] == one).any()), "train")
+    split = judged_split(rows)
     held, rates = np.flatnonzero(rows["split"] == split), example_rates(config, rows)
     ads = accepted(checked_ads(inputs.tables["ads"]))
     write_catalogue(storage, config, inputs, adapted, ads, given.histories, folder)

@@ -72,7 +72,7 @@ def judge_training(
     folder is that of the catalogue of all ads, columns what rankers read of these.
     """
     rows = sample.rows
-    split = next((one for one in ("test", "validation") if (rows["split"] == one).any()), "train")
+    split = judged_split(rows)
     held = np.flatnonzero(rows["split"] == split)
     scores = {name: one[held] for name, one in _scores(config, base, folder, columns, sample, trained).items()}
     examples = sample.examples
@@ -103,6 +103,11 @@ def judge_training(
         conversions=calibration(trained.bought[known], examples.converted[known] > 0),
         settings=config.ranker,
     )
+
+
+def judged_split(rows: pd.DataFrame) -> str:
+    """Whose lists a model is judged on: the test's, or else validation's, or else those that it learned from."""
+    return next((one for one in ("test", "validation") if (rows["split"] == one).any()), "train")
 
 
 def example_rates(config: Config, rows: pd.DataFrame) -> np.ndarray:

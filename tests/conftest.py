@@ -29,7 +29,6 @@ LONGEST = (
     "test_sample_days.py",  # waits for the sample of test_readme.py, which is there by then
     "test_make_ranklens.py",
     "test_training.py",
-    "test_flags.py",
 )  # a minute or more, most of it jobs
 
 
