@@ -78,6 +78,7 @@ Around the line
     training_cost       seconds and memory of a block
     training_search     those of a ranker, on lists of validation
     training_ablation   what each part of a ranker brings
+    distributed_training  a network learned by several processes
     training_judgement  a trained model beside others, on lists held back
     training_material   what every training reads: examples, encoded ads, lists in memory
     model_training      a ranker learned from the tables

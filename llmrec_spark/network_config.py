@@ -63,6 +63,9 @@ class TrainingSettings(Section):
     mixed_precision: bool = False  # bfloat16 where it is safe; a GPU wants it
     list_share: float = Field(1.0, ge=0)  # weight of the list-wise loss beside those of the two probabilities
     adversarial: float = Field(0.0, ge=0)  # FGM: how far each text vector, of length 1, is pushed; 0: not at all
+    processes: int = Field(1, ge=1)  # that learn together; more than 1 over TorchDistributor, on workers of a cluster
+    device: Literal["cpu", "cuda"] = "cpu"  # cuda: each process has a GPU of its own
     checkpoint_steps: int = Field(500, ge=1)  # steps after which a killed training goes on at the latest
+    folder: str | None = None  # of checkpoints, one that all processes reach; null: a killed training begins anew
     augmentation: AugmentationSettings = AugmentationSettings()
     pretraining: PretrainingSettings = PretrainingSettings()

@@ -19,6 +19,7 @@ from llmrec_spark import ad_catalogue, ad_texts, sequences
 from llmrec_spark.ads import checked_ads
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
+from llmrec_spark.distributed_training import network_learner
 from llmrec_spark.errors import DataError
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.quarantine import accepted
@@ -33,6 +34,7 @@ from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 
 if TYPE_CHECKING:
     from llmrec_spark.model.catalogue import Catalogue
+    from llmrec_spark.model.network_training import LearnNetwork
     from llmrec_spark.model.taste_training import Trained
     from llmrec_spark.model.training_sample import Examples, Sample, ShownBefore
 
@@ -64,7 +66,8 @@ def read_material(
         write_catalogue(storage, config, inputs, base, ads, histories, folder)
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with timed(seconds, "lists in memory"):
-        return _material(config, training_set, folder, columns, examples, histories)
+        learn = network_learner(storage.spark, scratch)
+        return _material(config, training_set, folder, columns, examples, histories, learn)
 
 
 def write_catalogue(
@@ -119,6 +122,7 @@ class Material:
     columns: pd.DataFrame  # of ads, that rankers read
     sample: Sample
     histories: DataFrame  # of the training set
+    learn_network: LearnNetwork
 
     def train(
         self, settings: RankerConfig, examples: Examples, before: ShownBefore, without: Collection[str] = ()
@@ -129,9 +133,8 @@ class Material:
 
         names = Names(settings.columns, settings.groups)
         numbers = of_items(self.columns, names, self.catalogue)
-        return train_taste_ranker(
-            self.catalogue, self.fields, numbers, names, examples, before, self.sample.totals, settings, without
-        )
+        given = (self.catalogue, self.fields, numbers, names, examples, before, self.sample.totals, settings)
+        return train_taste_ranker(*given, without, self.learn_network)
 
 
 def _material(
@@ -141,6 +144,7 @@ def _material(
     columns: pd.DataFrame,
     examples: DataFrame,
     histories: DataFrame,
+    learn: LearnNetwork,
 ) -> Material:
     from llmrec_spark.model.catalogue import open_catalogue
     from llmrec_spark.model.training_sample import read_sample, with_text
@@ -163,7 +167,7 @@ def _material(
             f"training: {len(lists)} lists train, {int(sample.totals.clicks.sum())} ads of them were clicked; expected "
             f"{FEWEST_LISTS} lists or more, and clicks. Give more days (training.train_days) or another --date."
         )
-    return Material(training_set, folder, catalogue, tuple(config.text.fields), columns, sample, histories)
+    return Material(training_set, folder, catalogue, tuple(config.text.fields), columns, sample, histories, learn)
 
 
 def _columns(config: Config, base: ResolvedModel) -> tuple[list[str], list[str]]:

@@ -43,6 +43,7 @@ def train_and_register(
     Returns the version.
     """
     from llmrec_spark.model.checkpoint import write_trained_model
+    from llmrec_spark.model.network_training import remove_network_checkpoints
 
     budget = Budget(*search) if search is not None else None
     if budget is not None:
@@ -82,6 +83,8 @@ def train_and_register(
     version = register_model(
         folder, config.mlflow, facts, aliases=aliases, job=TRAINING, lesson=lesson, run_id=training.run_id
     )
+    if config.ranker.learning.folder is not None:
+        remove_network_checkpoints(Path(config.ranker.learning.folder))
     for line in summary(training, config.evaluation.k):
         say(line)
     say(f"registered {NAME} version {version}, trained from model {base.version}, alias {' '.join(aliases) or 'none'}")

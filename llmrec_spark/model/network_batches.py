@@ -6,7 +6,7 @@ contract with whatever reads the examples: a table's Arrow batches, or tensors i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, Self
 
@@ -19,13 +19,21 @@ SKIPPED = KINDS.index("skipped")
 
 @dataclass(frozen=True)
 class Moved:
-    """Tensors, and parts that hold tensors, that go to a device together."""
+    """Tensors, and parts that hold tensors, that go to a device, or into a file, together."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor | Moved)}
         return replace(self, **moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, those of a part as part.name."""
+        found: dict[str, Tensor] = {}
+        for name, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
+            parts = {f"{name}.{of}": one for of, one in value.tensors().items()} if isinstance(value, Moved) else {}
+            found |= parts or {name: value}
+        return found
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,14 @@ class Batch(Moved):
         behaviours = Behaviours(**{f.name: getattr(self.behaviours, f.name)[chosen] for f in fields(self.behaviours)})
         tensors = {name: value[chosen] for name, value in parts.items() if isinstance(value, Tensor)}
         return Batch(behaviours=behaviours, **tensors)
+
+    @classmethod
+    def of_tensors(cls, found: Mapping[str, Tensor]) -> Batch:
+        """What `tensors` gave."""
+        own = "behaviours."
+        behaviours = {name.removeprefix(own): value for name, value in found.items() if name.startswith(own)}
+        lists = {name: value for name, value in found.items() if not name.startswith(own)}
+        return cls(behaviours=Behaviours(**behaviours), **lists)
 
 
 class BatchSource(Protocol):

@@ -11,7 +11,7 @@ from torch import Tensor
 from llmrec_spark.model.example_scores import Tasted, list_features, list_offset, network_additions, network_batch
 from llmrec_spark.model.linear_ranker import fit_linear_ranker
 from llmrec_spark.model.network_batches import AdTable
-from llmrec_spark.model.network_training import learn_network
+from llmrec_spark.model.network_training import LearnNetwork, NetworkTask
 from llmrec_spark.model.pair_features import compared_kernels, feature_names
 from llmrec_spark.model.pair_kernels import ItemFeatures
 from llmrec_spark.model.reranker import LINEAR, NETWORK, TREES, Reranker
@@ -31,6 +31,7 @@ def learn_reranker(
     table: AdTable,
     examples: Examples,
     settings: RankerConfig,
+    learn: LearnNetwork,
 ) -> Reranker:
     """LINEAR, TREES, NETWORK as settings.rerank says, from the lists that train; what each weighs from those held back.
 
@@ -62,14 +63,15 @@ def learn_reranker(
     network = None
     if NETWORK in settings.rerank:
         longest, width = settings.network.max_behaviours, table.vectors.shape[1]
-        network = learn_network(
+        task = NetworkTask(
             network_batch(ranker, given, examples, longest=longest, text_width=width),
             table,
             settings.network,
             settings.learning,
             learns=torch.as_tensor(np.unique(examples.list[examples.trains])),
             judges=weighs,
-        ).network
+        )
+        network = learn(task).network
     added = network_additions(network, ranker, given, examples, table)
     found = Reranker(kernels, tuple(features.slopes), {}, linear, trees, network)
     judges = weighs if len(weighs) else learns

@@ -27,6 +27,7 @@ from llmrec_spark.model.isotonic import isotonic_knots
 from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
 from llmrec_spark.model.kernel_groups import COLUMNS, without_groups
 from llmrec_spark.model.network_lists import ad_table
+from llmrec_spark.model.network_training import LearnNetwork, learn_network
 from llmrec_spark.model.rerank_training import learn_reranker, teaching_lists
 from llmrec_spark.model.taste_gp import Level, learn_theta
 from llmrec_spark.model.taste_ranker import P_CLICK, P_CONVERSION, TasteRanker
@@ -57,12 +58,14 @@ def train_taste_ranker(
     totals: Totals,
     settings: RankerConfig,
     without: Collection[str] = (),
+    learn: LearnNetwork = learn_network,
 ) -> Trained:
     """Learns from the examples that train, and calibrates on those held back for it, or else on the same.
 
     columns (I, M + G) as catalogue.ad_numbers has them, NaN for queries too. The effect of an ad in an example is what
     its counts before said, and the prior of that is of other ads: no row is told its own click.
     `without` names kernel_groups that tastes are not made of, to see what these bring: not for a ranker that is kept.
+    `learn` learns the network of a reranker, in this process or in several.
     """
     reader = fit_ad_reader(catalogue, fields, columns, names=names, rank=settings.text_rank)
     features = reader.features(catalogue, columns)
@@ -105,7 +108,7 @@ def train_taste_ranker(
         features = features._replace(slopes={name: 0.0 * one for name, one in features.slopes.items()})
     table = ad_table(catalogue, features, totals.clicks)
     if settings.rerank:
-        ranker = replace(ranker, rerank=learn_reranker(ranker, given, features, table, examples, settings))
+        ranker = replace(ranker, rerank=learn_reranker(ranker, given, features, table, examples, settings, learn))
     scored = score_tasted(ranker, features, table, examples, given)
     judged = examples.calibrates if examples.calibrates.any() else examples.trains
     bought = (examples.trains | examples.calibrates) & ~np.isnan(examples.converted) & examples.clicked

@@ -71,7 +71,7 @@ def train(
     if world_size > 1 and (dist.get_rank(), dist.get_world_size()) != (rank, world_size):
         raise ValueError(f"rank {rank} of {world_size}, expected {dist.get_rank()} of {dist.get_world_size()}")
     begun_with = {
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude={"folder"}),
         "network": network.shape.model_dump(mode="json"),
         "steps_per_epoch": steps_per_epoch,
         "processes": world_size,
