@@ -134,10 +134,11 @@ def shared_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden(spark, tmp_path_factory) -> Workspace:
+def golden(spark, empty_registry, tmp_path_factory) -> Workspace:
     """A workspace with the golden tables and a registered multilingual model."""
     workspace = Workspace(tmp_path_factory.mktemp("golden"))
     write_golden(spark, workspace.folder)
+    shutil.copy(empty_registry, workspace.folder / "local" / "golden" / "mlflow.db")
     with contextlib.chdir(workspace.folder):
         code, said = job("register_model", "--config", "golden.yaml")
     assert code == 0, said
@@ -154,22 +155,26 @@ def tables(spark, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory) -> Path:
-    """An MLflow store without runs: making its tables takes seconds, copying the file none."""
+    """An MLflow store without runs: making its tables takes seconds, copying the file none. One for all processes."""
     import mlflow
 
-    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
-    return file
+    shared = shared_folder(tmp_path_factory)
+    with FileLock(shared / "registry.lock"):
+        if not (shared / "mlflow.db").exists():
+            mlflow.MlflowClient(tracking_uri=f"sqlite:///{shared}/mlflow.db").search_experiments()
+    return shared / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
-def model_folder(spark, tables, tmp_path_factory):
+def model_folder(spark, tables, empty_registry, tmp_path_factory):
     """A MiniLM model of the golden ads, as a folder; of several test processes the first one makes it."""
     shared = shared_folder(tmp_path_factory)
     folder = shared / "minilm"
     with FileLock(shared / "minilm.lock"):
         if not folder.exists():
-            conf = write_conf(tables, tmp_path_factory.mktemp("model") / "conf.yaml")
+            own = tmp_path_factory.mktemp("model")
+            shutil.copy(empty_registry, own / "mlflow.db")
+            conf = write_conf(tables, own / "conf.yaml")
             code, said = job("register_model", "--config", conf, "--embedded", "minilm", "--folder", folder)
             assert code == 0, said
     return folder

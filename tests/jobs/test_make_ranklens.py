@@ -1,6 +1,7 @@
 """`make ranklens` on real people, where the data set is beside the checkout: on the last lists of a few of them."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -33,8 +34,11 @@ def few_people(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    return Workspace(tmp_path_factory.mktemp("workspace"))
+def workspace(empty_registry, tmp_path_factory):
+    found = Workspace(tmp_path_factory.mktemp("workspace"))
+    (found.folder / "local" / "ranklens").mkdir(parents=True)
+    shutil.copy(empty_registry, found.folder / "local" / "ranklens" / "mlflow.db")
+    return found
 
 
 def test_make_ranklens_prints_how_the_last_lists_were_ordered(spark, few_people, workspace):

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from llmrec_spark.config import Config
-from tests.jobs.conftest import REPOSITORY, Workspace, job_in
+from tests.jobs.conftest import REPOSITORY, Workspace, job_in, make_here
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OWN_TABLES = "conf/mine.yaml"
@@ -101,9 +101,9 @@ def test_make_score_writes_nothing_outside_local(sample):
     assert {path.name for path in workspace.folder.iterdir() if not path.is_symlink()} == {"local"}
 
 
-def test_a_second_make_score_finds_the_day_published(sample):
+def test_a_second_make_score_finds_the_day_published(spark, sample):
     workspace, _ = sample
-    done = workspace.run(["make", "score"])
+    done = make_here(workspace, "score")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "2026-03-01 is published already, by run" in done.stdout
     assert "── user " not in done.stdout

@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import DistilBertConfig, DistilBertModel
 
 from llmrec_spark.adapter_config import AdapterConfig
 from llmrec_spark.config import EncoderConfig
@@ -160,6 +159,8 @@ def test_a_prefix_that_leaves_no_place_for_a_text_is_refused(gpt_folder, tmp_pat
 
 
 def test_an_encoder_that_reads_no_prefix_is_refused():
+    from transformers import DistilBertConfig, DistilBertModel  # here: seconds to import, in every test process
+
     encoder = DistilBertModel(DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=50))
     with pytest.raises(ModelError, match=r"encoder \(DistilBertModel\): reads no prefix"):
         new_adapter(encoder, AdapterConfig(kind="prefix"), steps=1)
