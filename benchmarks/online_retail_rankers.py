@@ -74,9 +74,7 @@ def trained(storage: Storage, config: Config, base: ResolvedModel, *, as_of: dat
         folder / "trained",
         base.folder,
         training.trained.ranker.save,
-        columns=config.ranker.columns,
-        groups=config.ranker.groups,
-        reranks=bool(config.ranker.rerank),
+        settings=config.ranker,
         card=model_card(training, config, f"model {base.version}", inputs.versions),
     )
     shutil.rmtree(folder / "catalogue")

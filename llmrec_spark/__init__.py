@@ -30,6 +30,7 @@ The line of data, Spark only
     sequences           the history of each user
     ad_texts            what an encoder reads of an ad, and its keywords
     ad_statistics       the rate of each ad
+    ad_neighbours       which ads the same people act on
     exclusions          what must not be shown to whom
     candidates          who gets a list, of which ads
     quarantine          the rows that the checks of all these refused

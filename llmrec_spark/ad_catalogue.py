@@ -29,12 +29,14 @@ def write_catalogue(
     behaved: DataFrame,
     fields: Sequence[str],
     figures: DataFrame | None = None,
+    neighbours: DataFrame | None = None,
 ) -> None:
     """Collects what the match, or a trained ranker, needs of the ads and writes it to `folder`, on the driver.
 
     Reads    ad_texts (ad_id, field, text_hash, keywords) of every ad of `live` and `behaved` (ad_id each, unique),
              queries (query_hash, keywords), text_vectors (text_hash, vector) of one encoder; `figures` of a trained
-             model, one row per ad: ad_id, shown, clicks, conversions and the columns that its ranker names
+             model, one row per ad: ad_id, shown, clicks, conversions and the columns that its ranker names;
+             `neighbours`, as AD_NEIGHBOURS, of one that reads them
     """
     from llmrec_spark.model.catalogue import build_catalogue, save_figures
     from llmrec_spark.model.checkpoint import open_model
@@ -56,6 +58,7 @@ def write_catalogue(
         centre=model.centre,
         frequency=model.document_frequency,
         documents=model.documents,
+        neighbours=None if neighbours is None else pd.DataFrame(neighbours.toPandas()),
     )
     catalogue.save(folder)
     if figures is not None and model.ranker is not None:

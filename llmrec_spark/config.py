@@ -258,6 +258,7 @@ class Config(Section):
     def search_digest(self) -> str:
         """SHA-256 of what decides the trials of a search, beside its examples and the model it begins with."""
         values = self.model_dump(mode="json", include={"text", "ranker", "search"}) | {"k": self.evaluation.k}
+        values |= {"ranker": self.ranker.model_dump(mode="json", exclude={"learning": {"folder"}})}
         return _digest(values | {"search": self.search.model_dump(mode="json", exclude={"folder"})})
 
     def training_digest(self) -> str:

@@ -35,11 +35,12 @@ def share_catalogue(
     live: DataFrame,
     behaved: DataFrame,
     figures: DataFrame | None,
+    neighbours: DataFrame | None,
 ) -> str:
     """Encodes what has no vector yet and shares the arrays the match needs; returns their shared name.
 
-    texts, live, behaved, figures: as ad_catalogue.write_catalogue reads them; asked: queries to be compared with;
-    reads: what `model` is
+    texts, live, behaved, figures, neighbours: as ad_catalogue.write_catalogue reads them; asked: queries to be compared
+    with; reads: what `model` is
     """
     asked_texts = asked.select(F.col("query_hash").alias("text_hash"), "text")
     to_read = texts.select("text_hash", "text").union(asked_texts)
@@ -76,6 +77,7 @@ def share_catalogue(
         behaved=behaved,
         fields=reads.fields,
         figures=figures,
+        neighbours=neighbours,
     )
     return share_folder(storage.spark, folder, folder.name)
 

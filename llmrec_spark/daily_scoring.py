@@ -27,6 +27,7 @@ from llmrec_spark import (
     sequences,
     tastes,
 )
+from llmrec_spark.ad_neighbours import ad_neighbours
 from llmrec_spark.ads import live_ads
 from llmrec_spark.candidates import scored_users
 from llmrec_spark.config import Config
@@ -39,6 +40,7 @@ from llmrec_spark.runs import Run, say
 from llmrec_spark.session import parallel_tasks, shuffle_tasks
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import (
+    AD_NEIGHBOURS,
     AD_STATISTICS,
     AD_TEXTS,
     BACKGROUNDS,
@@ -126,6 +128,8 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     used = day.checked.ads.join(day.live.select("ad_id").union(behaved).distinct(), on="ad_id", how="left_semi")
     texts = run.stage(AD_TEXTS, lambda: _ad_texts(day, used))
     statistics = run.stage(AD_STATISTICS, lambda: _ad_statistics(day, consented, shown))
+    reads_neighbours = day.reads.ranker_neighbours
+    neighbours = run.stage(AD_NEIGHBOURS, lambda: ad_neighbours(history)) if reads_neighbours else None
     excluded = run.stage(EXCLUSIONS, lambda: _exclusions(day, consented, shown))
     users = scored_users(day.checked.users, day.checked.events, day.checked.candidates)
     asked = queries.join(
@@ -145,6 +149,7 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         live=day.live,
         behaved=behaved,
         figures=ranker_figures(day.reads, day.checked.ads, statistics),
+        neighbours=neighbours,
     )
     liked = run.stage(TASTES, lambda: _tastes(day, history, catalogue)) if day.is_trained else None
     behaviours = sequences.histories(

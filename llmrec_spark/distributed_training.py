@@ -2,39 +2,92 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
 
 from llmrec_spark.errors import ConfigError, ModelError
+from llmrec_spark.network_config import TrainingSettings
+from llmrec_spark.ranker_config import RankerConfig
+from llmrec_spark.runs import code_digest, say
+from llmrec_spark.session import JOB_FAILED
 
 if TYPE_CHECKING:
-    from llmrec_spark.model.network_training import LearnNetwork, NetworkTask
+    from llmrec_spark.model.network_training import NetworkTask
     from llmrec_spark.model.training import Trained
-    from llmrec_spark.network_config import TrainingSettings
 
 HANDED_OVER = "processes-"  # begins the name of the folder of what several processes learn from
+OURS = re.compile(r"llmrec_spark\.errors\.\w+: (.+)")  # what a process of ours said of its end
+TOLD = 300  # characters of an error
 
 
-def network_learner(spark: SparkSession, scratch: Path) -> LearnNetwork:
-    """How a network is learned: in this process, or by `ranker.learning.processes` of Spark's.
+@dataclass(frozen=True)
+class NetworkLearner:
+    """Learns networks in this process, or in `ranker.learning.processes` that TorchDistributor starts.
 
     With a master of local[...] these are processes of this machine, which meet in `scratch`; otherwise tasks of one
-    barrier stage, a process each, which meet in `ranker.learning.folder`. On GPUs Spark must have been given them
-    (spark.driver.resource.gpu.*, or spark.executor.resource.gpu.* and spark.task.resource.gpu.amount). Raises
-    ConfigError without that folder, ModelError where a process fails.
+    barrier stage, a process each, which meet in `ranker.learning.folder`. On GPUs Spark must have been given them:
+    spark.driver.resource.gpu.*, or spark.executor.resource.gpu.* and spark.task.resource.gpu.amount.
     """
 
-    def learn(task: NetworkTask) -> Trained:
+    spark: SparkSession
+    scratch: Path
+    resumes: bool = True  # from checkpoints, where the settings name a folder for them
+    checkpoints: set[Path] = field(default_factory=set)  # of what was learned
+
+    def check(self, ranker: RankerConfig) -> None:
+        """Raises ConfigError where a network is asked for that several processes cannot learn here."""
+        if "network" in ranker.rerank and ranker.learning.processes > 1:
+            self._meeting_place(ranker.learning)
+
+    def __call__(self, task: NetworkTask) -> Trained:
+        """The network of a task. Raises ModelError where a process fails, and as `check` does."""
         from llmrec_spark.model.network_training import learn_network
 
-        if task.settings.processes == 1:
+        settings = task.settings
+        folder = str(Path(settings.folder).absolute()) if settings.folder is not None and self.resumes else None
+        task = task._replace(settings=settings.model_copy(update={"folder": folder}), code=code_digest())
+        if task.checkpoints is not None:
+            self.checkpoints.add(task.checkpoints)
+            if task.checkpoints.exists():
+                say(f"network: goes on from {task.checkpoints}")
+        if settings.processes == 1:
             return learn_network(task)
-        return _learn_together(spark, task, scratch)
+        return self._learn_together(task, self._meeting_place(settings) / f"{HANDED_OVER}{task.digest}")
 
-    return learn
+    def _meeting_place(self, settings: TrainingSettings) -> Path:
+        return meeting_place(settings, self.spark.sparkContext.master or "", self.scratch)
+
+    def _learn_together(self, task: NetworkTask, folder: Path) -> Trained:
+        from pyspark.ml.torch.distributor import TorchDistributor
+
+        from llmrec_spark.model.network_training import learn_beside_others, read_learned
+        from llmrec_spark.model.whole_folder import whole_folder
+
+        asked, gpus = task.settings.processes, task.settings.device == "cuda"
+        here = is_local(self.spark.sparkContext.master or "")
+        with whole_folder(folder) as new:
+            task.save(new)
+        try:
+            distributor = TorchDistributor(asked, local_mode=here, use_gpu=gpus)
+            if distributor.num_processes != asked:
+                raise ConfigError(
+                    f"ranker.learning.processes: is {asked} with device cuda, and the driver has "
+                    f"{distributor.num_processes} GPUs; expected one for each process."
+                )
+            distributor.run(learn_beside_others, str(folder))
+            return read_learned(folder)
+        except (RuntimeError, OSError, ValueError, *JOB_FAILED) as error:
+            raise ModelError(
+                f"network: the {asked} processes that learn it have not ended well ({_why(error)}). What they said "
+                "stands above. Check ranker.learning, or set its processes to 1."
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def meeting_place(settings: TrainingSettings, master: str, scratch: Path) -> Path:
@@ -58,24 +111,8 @@ def is_local(master: str) -> bool:
     return master == "local" or master.startswith("local[")
 
 
-def _learn_together(spark: SparkSession, task: NetworkTask, scratch: Path) -> Trained:
-    from pyspark.ml.torch.distributor import TorchDistributor
-
-    from llmrec_spark.model.network_training import learn_beside_others, read_learned
-    from llmrec_spark.model.whole_folder import whole_folder
-
-    settings, master = task.settings, spark.sparkContext.master or ""
-    folder = meeting_place(settings, master, scratch) / f"{HANDED_OVER}{task.digest}"
-    with whole_folder(folder) as new:
-        task.save(new)
-    distributor = TorchDistributor(settings.processes, local_mode=is_local(master), use_gpu=settings.device == "cuda")
-    try:
-        distributor.run(learn_beside_others, str(folder))
-        return read_learned(folder)
-    except (RuntimeError, OSError) as error:
-        raise ModelError(
-            f"network: of {settings.processes} processes that learn it one failed; what it said stands above "
-            f"({' '.join(str(error).split())[:200]}). Check ranker.learning, or set ranker.learning.processes to 1."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _why(error: Exception) -> str:
+    """What a process said of its end, or else the last words of the error."""
+    said = str(error)
+    ours = OURS.search(said)
+    return ours[1][:TOLD] if ours else " ".join(said.split())[-TOLD:]

@@ -26,7 +26,7 @@ VERBS = {
     "search": "searched for",
     SKIP: "passed over",
 }
-KEYWORDS, EFFECT, NETWORK = "keywords", "effect", "network"  # parts of a reason
+KEYWORDS, EFFECT, NETWORK, SAME_PEOPLE = "keywords", "effect", "network", "acted on by the same people"  # of a reason
 SHOWN_BEHAVIOURS, SHOWN_REASONS, SHOWN_WORDS = 8, 2, 4
 
 
@@ -145,6 +145,8 @@ def _part_in_words(field: str) -> str:
     """A text field of the match, or a kernel of a trained model."""
     if field == "same":
         return "the same ad"
+    if field == SAME_PEOPLE:
+        return "people who chose one chose the other"
     if field == NETWORK:
         return "with all you did"
     if field.startswith("near in "):

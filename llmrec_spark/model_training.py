@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
+from llmrec_spark.distributed_training import NetworkLearner
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.settings_search import Budget
 from llmrec_spark.storage import Storage
@@ -35,17 +37,18 @@ def train(
     `until` is how far labels reach, as in fill_training_tables; `budget` that of a search of settings before;
     `ablates` asks what each part brings. Raises DataError where too few lists teach anything.
     """
+    learner = NetworkLearner(storage.spark, scratch)
+    learner.check(config.ranker)
     seconds: dict[str, float] = {}
     given = read_material(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, seconds=seconds)
     sample, search, run = given.sample, None, None
+    learn = partial(given.train, learner)
     if budget is not None:
         with timed(seconds, "search"):
-            search, run = search_settings(
-                config, base, sample, given.train, training_set=given.training_set, budget=budget
-            )
+            search, run = search_settings(config, base, sample, learn, training_set=given.training_set, budget=budget)
         config = config.model_copy(update={"ranker": search.settings})
     with timed(seconds, "ranker"), measured() as cost:
-        trained = given.train(config.ranker, sample.examples, sample.before)
+        trained = learn(config.ranker, sample.examples, sample.before)
     with timed(seconds, "judgement"):
         training = judge_training(
             config,
@@ -61,5 +64,7 @@ def train(
     ablation = None
     if ablates:
         with timed(seconds, "ablation"):
-            ablation = ablate(config, sample, training.split, (trained, cost), given.train)
-    return replace(training, seconds=seconds, search=search, ablation=ablation, run_id=run)
+            anew = partial(given.train, replace(learner, resumes=False))  # what each training costs is asked too
+            ablation = ablate(config, sample, training.split, (trained, cost), anew)
+    checkpoints = tuple(sorted(learner.checkpoints))
+    return replace(training, seconds=seconds, search=search, ablation=ablation, run_id=run, checkpoints=checkpoints)

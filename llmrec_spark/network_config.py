@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmrec_spark.config_section import Section
 
@@ -63,9 +63,16 @@ class TrainingSettings(Section):
     mixed_precision: bool = False  # bfloat16 where it is safe; a GPU wants it
     list_share: float = Field(1.0, ge=0)  # weight of the list-wise loss beside those of the two probabilities
     adversarial: float = Field(0.0, ge=0)  # FGM: how far each text vector, of length 1, is pushed; 0: not at all
-    processes: int = Field(1, ge=1)  # that learn together; more than 1 over TorchDistributor, on workers of a cluster
+    processes: int = Field(1, ge=1)  # that learn together; more than 1: TorchDistributor starts them
     device: Literal["cpu", "cuda"] = "cpu"  # cuda: each process has a GPU of its own
     checkpoint_steps: int = Field(500, ge=1)  # steps after which a killed training goes on at the latest
-    folder: str | None = None  # of checkpoints, one that all processes reach; null: a killed training begins anew
+    folder: str | None = None  # of checkpoints, a path that all processes reach; null: a killed training begins anew
     augmentation: AugmentationSettings = AugmentationSettings()
     pretraining: PretrainingSettings = PretrainingSettings()
+
+    @field_validator("folder")
+    @classmethod
+    def folder_is_a_path(cls, folder: str | None) -> str | None:
+        if folder is not None and "://" in folder:
+            raise ValueError(f"folder is {folder}, expected a path on a disk that all processes mount")
+        return folder

@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from py4j.java_gateway import JavaPackage
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkFiles
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from llmrec_spark.errors import MissingDependencyError
 
 SUBMIT = "spark-submit --properties-file conf/spark-defaults.conf"
+JOB_FAILED = (PySparkException, Py4JJavaError)  # what a job of Spark that fails raises
 
 
 def spark_session(application: str) -> SparkSession:

@@ -98,6 +98,19 @@ AD_STATISTICS = Table(
     partition=("run_id",),
     statistics=("ad_id",),
 )
+AD_NEIGHBOURS = Table(
+    "ad_neighbours",
+    "Which ads the same people act on; of a model that was trained to read it.",
+    table_columns(
+        RUN,
+        AD,
+        ("neighbours", TEXT_LIST, "ads in the histories of the same users, nearest first"),
+        ("similarities", "array<double>", "users with both / sqrt(users with one x users with the other)"),
+    ),
+    key=("run_id", "ad_id"),
+    partition=("run_id",),
+    statistics=("ad_id",),
+)
 EXCLUSIONS = Table(
     "exclusions",
     "What must not be shown to whom.",
@@ -253,6 +266,7 @@ OWN = {
         SEQUENCES,
         AD_TEXTS,
         AD_STATISTICS,
+        AD_NEIGHBOURS,
         EXCLUSIONS,
         TEXT_VECTORS,
         TASTES,

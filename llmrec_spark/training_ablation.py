@@ -57,9 +57,10 @@ class Part(NamedTuple):
 
 def parts(settings: RankerConfig) -> list[Part]:
     """Each part that settings have, with the settings of a training without it."""
-    from llmrec_spark.model.kernel_groups import COLUMNS, GROUPS, ITSELF, KEYWORDS, TEXTS
+    from llmrec_spark.model.kernel_groups import COLUMNS, GROUPS, ITSELF, KEYWORDS, PEOPLE, TEXTS
 
-    has = {TEXTS: True, KEYWORDS: True, COLUMNS: settings.columns, GROUPS: settings.groups, ITSELF: True}
+    has = {TEXTS: True, KEYWORDS: True, COLUMNS: settings.columns, GROUPS: settings.groups}
+    has |= {PEOPLE: settings.neighbours, ITSELF: True}
     found = [Part(f"{TASTE}{group}", settings, (group,)) for group, there in has.items() if there]
     found.append(Part(f"{EFFECT}texts", settings.model_copy(update={"text_rank": 0})))
     if settings.positions:

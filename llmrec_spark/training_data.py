@@ -10,7 +10,7 @@ from functools import cached_property, reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from llmrec_spark import sequences, training_examples, training_histories, training_statistics
+from llmrec_spark import ad_neighbours, sequences, training_examples, training_histories, training_statistics
 from llmrec_spark.ads import checked_ads, live_ads
 from llmrec_spark.candidates import checked_users
 from llmrec_spark.config import Config
@@ -109,6 +109,17 @@ def fill_training_tables(
             rows = storage.write_where(table, made, {"training_set": training_set, "run_date": days})
         say(f"{TRAINING_EXAMPLES.name:<16} {rows:>10,} rows   {days[0]} to {days[-1]}")
     return training_set
+
+
+def neighbours_before(inputs: Inputs, config: Config, day: date) -> DataFrame:
+    """AD_NEIGHBOURS, without run_id, of the histories before `day` 00:00 UTC of users who may be counted."""
+    known, of = training_log(inputs, config, day), config.events
+    asked = sequences.queries(known.events, searches=of.searches)
+    behaved = sequences.behaviours(known.events, known.ads, asked, weights=of.weights, searches=of.searches)
+    counted = of_training_users(with_folds(behaved.where("is_known")), config.training)
+    one = F.struct("event_ts", "event_id", "ad_id")  # its order is that of a history
+    newest = counted.groupBy("user_id").agg(F.max_by(one, one, config.sequences.max_behaviours).alias("newest"))
+    return ad_neighbours.ad_neighbours(newest.select("user_id", F.col("newest.ad_id").alias("ad_ids")))
 
 
 def days_with_rows(known: EvaluatedLog, config: Config, *, as_of: date) -> list[date]:

@@ -53,6 +53,7 @@ class Training:
     search: Search | None = None  # that chose the settings
     ablation: Ablation | None = None
     run_id: str | None = None  # of MLflow, where the search logged its trials
+    checkpoints: tuple[Path, ...] = ()  # of networks, to be removed once the model is kept
 
 
 def judge_training(
@@ -145,7 +146,7 @@ def _scores(
     champion = open_model(base.folder).ranker
     if champion is not None:
         ranker, catalogue = open_taste_ranker(str(champion)), open_catalogue(str(folder))
-        names = Names(tuple(ranker.reader.columns), ranker.reader.groups)
+        names = Names(tuple(ranker.reader.columns), ranker.reader.groups, ranker.reader.neighbours)
         features = ranker.reader.features(catalogue, of_items(columns, names, catalogue))
         found = score_examples(ranker, catalogue, features, examples, sample.before, sample.totals)
         scores[CHAMPION] = found.score

@@ -19,16 +19,16 @@ from llmrec_spark import ad_catalogue, ad_texts, sequences
 from llmrec_spark.ads import checked_ads
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
-from llmrec_spark.distributed_training import network_learner
 from llmrec_spark.errors import DataError
+from llmrec_spark.evaluated_log import once
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.quarantine import accepted
 from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import say
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import TEXT_VECTORS
-from llmrec_spark.training_data import fill_training_tables
+from llmrec_spark.tables import AD_NEIGHBOURS, TEXT_VECTORS
+from llmrec_spark.training_data import fill_training_tables, neighbours_before
 from llmrec_spark.training_judgement import of_items
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 
@@ -63,11 +63,11 @@ def read_material(
     ads = accepted(checked_ads(inputs.tables["ads"]))
     with timed(seconds, "catalogue of ads"):
         folder = scratch / "catalogue"
-        write_catalogue(storage, config, inputs, base, ads, histories, folder)
+        near = _neighbours(config, inputs, base, as_of)
+        write_catalogue(storage, config, inputs, base, ads, histories, folder, near)
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with timed(seconds, "lists in memory"):
-        learn = network_learner(storage.spark, scratch)
-        return _material(config, training_set, folder, columns, examples, histories, learn)
+        return _material(config, training_set, folder, columns, examples, histories)
 
 
 def write_catalogue(
@@ -78,6 +78,7 @@ def write_catalogue(
     ads: DataFrame,
     histories: DataFrame,
     folder: Path,
+    neighbours: DataFrame | None = None,
 ) -> None:
     """Writes the catalogue of every ad and every query of a history, encoded as `base` does, into a new folder."""
     from llmrec_spark.model.checkpoint import open_model
@@ -106,6 +107,7 @@ def write_catalogue(
         live=ads,
         behaved=ads,
         fields=model.fields,
+        neighbours=neighbours,
     )
     for rows in (asked, texts):
         rows.unpersist()
@@ -122,19 +124,26 @@ class Material:
     columns: pd.DataFrame  # of ads, that rankers read
     sample: Sample
     histories: DataFrame  # of the training set
-    learn_network: LearnNetwork
 
     def train(
-        self, settings: RankerConfig, examples: Examples, before: ShownBefore, without: Collection[str] = ()
+        self,
+        learn: LearnNetwork,
+        settings: RankerConfig,
+        examples: Examples,
+        before: ShownBefore,
+        without: Collection[str] = (),
     ) -> Trained:
-        """A ranker that learned from the examples that train, all of the sample's or some lists of it."""
+        """A ranker that learned from the examples that train, all of the sample's or some lists of it.
+
+        `learn` learns a network, where settings ask for one.
+        """
         from llmrec_spark.model.ad_reader import Names
         from llmrec_spark.model.taste_training import train_taste_ranker
 
-        names = Names(settings.columns, settings.groups)
+        names = Names(settings.columns, settings.groups, settings.neighbours)
         numbers = of_items(self.columns, names, self.catalogue)
         given = (self.catalogue, self.fields, numbers, names, examples, before, self.sample.totals, settings)
-        return train_taste_ranker(*given, without, self.learn_network)
+        return train_taste_ranker(*given, without, learn)
 
 
 def _material(
@@ -144,7 +153,6 @@ def _material(
     columns: pd.DataFrame,
     examples: DataFrame,
     histories: DataFrame,
-    learn: LearnNetwork,
 ) -> Material:
     from llmrec_spark.model.catalogue import open_catalogue
     from llmrec_spark.model.training_sample import read_sample, with_text
@@ -167,7 +175,28 @@ def _material(
             f"training: {len(lists)} lists train, {int(sample.totals.clicks.sum())} ads of them were clicked; expected "
             f"{FEWEST_LISTS} lists or more, and clicks. Give more days (training.train_days) or another --date."
         )
-    return Material(training_set, folder, catalogue, tuple(config.text.fields), columns, sample, histories, learn)
+    return Material(training_set, folder, catalogue, tuple(config.text.fields), columns, sample, histories)
+
+
+def _neighbours(config: Config, inputs: Inputs, base: ResolvedModel, as_of: date) -> DataFrame | None:
+    """AD_NEIGHBOURS before the first day of the examples, none of which they know; None where no ranker reads any.
+
+    Raises DataError where no ad has a neighbour by then.
+    """
+    from llmrec_spark.model.checkpoint import open_model
+
+    if not (config.ranker.neighbours or open_model(base.folder).config.ranker_neighbours):
+        return None
+    first = config.training.days(as_of)[0]
+    found = once(neighbours_before(inputs, config, first))
+    count = found.count()
+    say(f"{AD_NEIGHBOURS.name:<16} {count:>10,} rows   of histories before {first}")
+    if not count:
+        raise DataError(
+            f"ranker.neighbours: before {first}, the first day of training, no two ads were acted on by the same "
+            "people; expected a log that is older. Lower training.train_days, or set ranker.neighbours to false."
+        )
+    return found
 
 
 def _columns(config: Config, base: ResolvedModel) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from llmrec_spark.storage import Storage
 from llmrec_spark.training_judgement import Training
 from llmrec_spark.training_plots import training_plots
 from llmrec_spark.training_search import check_searchable
+
+WHERE: dict[str, set[str]] = {"learning": {"folder"}}  # of RankerConfig: where things are kept
 
 
 def train_and_register(
@@ -43,7 +46,6 @@ def train_and_register(
     Returns the version.
     """
     from llmrec_spark.model.checkpoint import write_trained_model
-    from llmrec_spark.model.network_training import remove_network_checkpoints
 
     budget = Budget(*search) if search is not None else None
     if budget is not None:
@@ -60,9 +62,7 @@ def train_and_register(
         folder,
         base.folder,
         training.trained.ranker.save,
-        columns=config.ranker.columns,
-        groups=config.ranker.groups,
-        reranks=bool(config.ranker.rerank),
+        settings=config.ranker,
         card=card,
     )
     facts = {
@@ -73,7 +73,7 @@ def train_and_register(
         "lists": len(training.sample.histories),
         "judged_on": training.split,
         **{f"input.{name}": version for name, version in inputs.versions.items()},
-        **{f"ranker.{name}": value for name, value in config.ranker.model_dump().items()},
+        **{f"ranker.{name}": value for name, value in config.ranker.model_dump(exclude=WHERE).items()},
         **{f"training.{name}": value for name, value in config.training.model_dump().items()},
     }
     if training.search is not None:
@@ -83,8 +83,8 @@ def train_and_register(
     version = register_model(
         folder, config.mlflow, facts, aliases=aliases, job=TRAINING, lesson=lesson, run_id=training.run_id
     )
-    if config.ranker.learning.folder is not None:
-        remove_network_checkpoints(Path(config.ranker.learning.folder))
+    for checkpoints in training.checkpoints:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     for line in summary(training, config.evaluation.k):
         say(line)
     say(f"registered {NAME} version {version}, trained from model {base.version}, alias {' '.join(aliases) or 'none'}")

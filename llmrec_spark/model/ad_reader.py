@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
+from llmrec_spark.errors import ModelError
 from llmrec_spark.model.catalogue import Catalogue
 from llmrec_spark.model.pair_kernels import FARTHEST, ItemFeatures, field_centres, text_vectors
 from llmrec_spark.model.prior_features import PriorFeatures, fit_prior_features
 
 MIN_SPREAD = 1e-9
+SAME_PEOPLE = "acted on by the same people"  # the kernel of neighbours
 
 
 class Names(NamedTuple):
@@ -21,6 +23,7 @@ class Names(NamedTuple):
 
     columns: tuple[str, ...] = ()  # numbers
     groups: tuple[str, ...] = ()  # words
+    neighbours: bool = False  # and which ads the same people acted on
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class AdReader:
     columns: Mapping[str, tuple[float, float]]  # mean and standard deviation of each
     groups: tuple[str, ...]  # columns of words
     projection: PriorFeatures
+    neighbours: bool = False  # whether ads are alike that the same people acted on
 
     def features(self, catalogue: Catalogue, columns: np.ndarray) -> ItemFeatures:
         """What the kernels compare, of every item; columns (I, M + G) as catalogue.ad_numbers has them."""
@@ -43,10 +47,15 @@ class AdReader:
         slopes = {name: np.nan_to_num(np.clip(one, -FARTHEST, FARTHEST)) for name, one in near.items()}
         codes = columns[:, len(self.columns) :].T
         same = {f"same {name}": one_hot(one) for name, one in zip(self.groups, codes, strict=True)}
-        return ItemFeatures(dense, {"keywords": catalogue.keywords} | same, near, slopes)
+        sparse = {"keywords": catalogue.keywords} | same
+        if self.neighbours:
+            if catalogue.neighbours is None:
+                raise ModelError("ranker: reads which ads the same people acted on; expected them in the catalogue.")
+            sparse[SAME_PEOPLE] = catalogue.neighbours
+        return ItemFeatures(dense, sparse, near, slopes)
 
     def prior_features(self, features: ItemFeatures) -> np.ndarray:
-        """(I, P) what is known of an item before anyone has met it; keywords, whose columns differ by day, left out."""
+        """(I, P) what is known of an item before anyone has met it; nothing sparse, whose columns differ by day."""
         return self.projection.of(features._replace(sparse={}))
 
 
@@ -63,7 +72,8 @@ def fit_ad_reader(
         name: (float(one.mean()), max(float(one.std()), MIN_SPREAD)) if len(one) else (0.0, 1.0)
         for name, one in known.items()
     }
-    reader = AdReader(fields, centres, spreads, names.groups, PriorFeatures(np.zeros((0, 0), dtype=np.float32)))
+    nothing = PriorFeatures(np.zeros((0, 0), dtype=np.float32))
+    reader = AdReader(fields, centres, spreads, names.groups, nothing, names.neighbours)
     features = reader.features(catalogue, columns)
     return replace(reader, projection=fit_prior_features(features._replace(sparse={}), rank=rank))
 

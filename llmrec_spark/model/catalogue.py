@@ -18,6 +18,7 @@ from llmrec_spark.model.keywords import tfidf_vectors
 
 ARRAYS = ("vectors", "fields", "behaviours", "live", "keyword_weights", "keyword_columns", "keyword_rows")
 COLUMNS, COUNTS = "columns.npy", "counts.npy"
+NEIGHBOURS = ("neighbour_weights", "neighbour_columns", "neighbour_rows")
 COUNTED = ("shown", "clicks", "conversions")
 
 
@@ -35,6 +36,7 @@ class Catalogue:
     keywords: csr_array  # (I, words) float32, unit length or zero
     behaviours: np.ndarray  # (G,) int32, ascending items of histories that have a text
     live: np.ndarray  # (A,) int32, ascending items that may be shown
+    neighbours: csr_array | None = None  # (I, I) float32, unit length: an ad and those the same people acted on
 
     @property
     def live_ids(self) -> np.ndarray:
@@ -48,6 +50,10 @@ class Catalogue:
         arrays = (self.vectors, self.fields, self.behaviours, self.live, *keywords)
         for name, array in zip(ARRAYS, arrays, strict=True):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        if self.neighbours is not None:
+            parts = (self.neighbours.data, self.neighbours.indices, self.neighbours.indptr)
+            for name, array in zip(NEIGHBOURS, parts, strict=True):
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
         ids = {"ads": self.ad_ids.tolist(), "queries": self.query_hashes.tolist(), "words": self.keywords.shape[1]}
         (folder / "items.json").write_text(json.dumps(ids), encoding="utf-8")
 
@@ -89,6 +95,10 @@ def open_catalogue(folder: str) -> Catalogue:
     keywords = csr_array(
         (arrays["keyword_weights"], arrays["keyword_columns"], arrays["keyword_rows"]), shape=(items, ids["words"])
     )
+    neighbours = None
+    if (Path(folder) / f"{NEIGHBOURS[0]}.npy").exists():
+        parts = tuple(np.load(Path(folder) / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in NEIGHBOURS)
+        neighbours = csr_array(parts, shape=(items, items))
     return Catalogue(
         ad_ids=np.array(ids["ads"], dtype=object),
         query_hashes=np.array(ids["queries"], dtype=object),
@@ -97,6 +107,7 @@ def open_catalogue(folder: str) -> Catalogue:
         keywords=keywords,
         behaviours=arrays["behaviours"],
         live=arrays["live"],
+        neighbours=neighbours,
     )
 
 
@@ -112,6 +123,7 @@ def build_catalogue(
     centre: Mapping[str, np.ndarray] | None,
     frequency: Mapping[str, int],
     documents: int,
+    neighbours: pd.DataFrame | None = None,
 ) -> Catalogue:
     """Puts the texts of ads and queries, and their vectors, into arrays.
 
@@ -119,6 +131,7 @@ def build_catalogue(
     queries  query_hash, keywords
     vectors  bytes (D float32) by text_hash, uncentred
     ad_ids   every ad that is live or in a history; `live` and `behaved` are parts of it
+    neighbours  ad_id, neighbours, similarities: lists of one length, one row an ad that has any
     """
     ads, hashes = np.array(sorted(ad_ids), dtype=object), np.array(sorted(queries["query_hash"]), dtype=object)
     items = pd.Index(ads)
@@ -149,7 +162,25 @@ def build_catalogue(
         keywords=tfidf_vectors(words, frequency, documents),
         behaviours=behaved_items[has_text[behaved_items]].astype(np.int32),
         live=items.get_indexer(sorted(live)).astype(np.int32),
+        neighbours=None if neighbours is None else neighbour_vectors(neighbours, items, len(table)),
     )
+
+
+def neighbour_vectors(neighbours: pd.DataFrame, ads: pd.Index, items: int) -> csr_array:
+    """Each ad as a vector of ads, 1 of itself and its similarity to each neighbour, (items, items), of unit length.
+
+    So ads are alike that are neighbours, or have the same ones. Ads that are not among `ads` are left out.
+    """
+    lengths = neighbours["neighbours"].map(len).to_numpy(dtype=np.int64)
+    own = np.repeat(ads.get_indexer(neighbours["ad_id"]), lengths)
+    other = ads.get_indexer([ad for found in neighbours["neighbours"] for ad in found])
+    near = np.array([one for found in neighbours["similarities"] for one in found], dtype=np.float64)
+    known, every = (own >= 0) & (other >= 0), np.arange(len(ads))
+    rows, columns = np.concatenate([every, own[known]]), np.concatenate([every, other[known]])
+    table = csr_array((np.concatenate([np.ones(len(ads)), near[known]]), (rows, columns)), shape=(items, items))
+    lengths_of_rows = np.sqrt(np.asarray(table.power(2).sum(axis=1)).ravel())
+    table.data /= np.repeat(np.where(lengths_of_rows > 0, lengths_of_rows, 1.0), np.diff(table.indptr))
+    return table.astype(np.float32)
 
 
 def centred_vectors(texts: pd.DataFrame, vectors: pd.Series, centre: Mapping[str, np.ndarray] | None) -> np.ndarray:

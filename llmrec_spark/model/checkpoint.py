@@ -25,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 from llmrec_spark.config import EncoderConfig
 from llmrec_spark.errors import ModelError
 from llmrec_spark.model.whole_folder import file_sha256, link_or_copy, whole_folder
+from llmrec_spark.ranker_config import RankerConfig
 
 MANIFEST = "MANIFEST.json"
 RANKER, CARD = "ranker", "MODEL_CARD.md"
@@ -48,6 +49,7 @@ class ModelConfig(BaseModel):
     base: str | None = None  # of an adapted encoder, the registered version whose encoder the adapter changes
     ranker_columns: tuple[str, ...] | None = None  # of ads, numbers that a trained model reads; None: untrained
     ranker_groups: tuple[str, ...] = ()  # of ads, words that it reads
+    ranker_neighbours: bool = False  # whether it reads which ads the same people acted on
     ranker_reranks: bool = False  # whether it scores the best ads of a user anew
 
 
@@ -95,7 +97,7 @@ def write_model(
         for name in encoder_files(encoder_folder):
             (new / "encoder" / name).parent.mkdir(exist_ok=True)
             link_or_copy((encoder_folder / name).resolve(), new / "encoder" / name)
-        (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+        (new / "config.json").write_text(_written(config), encoding="utf-8")
         if centre is not None:
             means = {field: np.ascontiguousarray(mean, dtype=np.float32) for field, mean in centre.items()}
             save_file(means, new / "centre.safetensors")
@@ -119,14 +121,13 @@ def write_trained_model(
     base: Path,
     save_ranker: Callable[[Path], None],
     *,
-    columns: tuple[str, ...],
-    groups: tuple[str, ...],
-    reranks: bool,
+    settings: RankerConfig,
     card: str,
 ) -> str:
     """The model `base` with what `save_ranker` writes into a new folder, and a model card; returns its digest.
 
-    Whole or not at all. Encoder, centre and keywords are those of `base`, hard links where the file system allows it.
+    settings are those that it was trained with: they say what it reads. Whole or not at all. Encoder, centre and
+    keywords are those of `base`, hard links where the file system allows it.
     """
     if folder.exists():
         raise ModelError(f"model {folder}: exists already, expected no such folder. Give another folder.")
@@ -136,9 +137,14 @@ def write_trained_model(
             if name != "config.json" and not name.startswith(f"{RANKER}/"):
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(base / name, new / name)
-        reads = {"ranker_columns": columns, "ranker_groups": groups, "ranker_reranks": reranks}
+        reads = {
+            "ranker_columns": settings.columns,
+            "ranker_groups": settings.groups,
+            "ranker_neighbours": settings.neighbours,
+            "ranker_reranks": bool(settings.rerank),
+        }
         config = open_model(base).config.model_copy(update=reads)
-        (new / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+        (new / "config.json").write_text(_written(config), encoding="utf-8")
         save_ranker(new / RANKER)
         (new / RANKER / CARD).write_text(card, encoding="utf-8")
         manifest = {"files": _digests(new), "golden": _manifest(base)["golden"]}
@@ -195,6 +201,11 @@ def verify_golden(folder: Path, device: str) -> None:
                 f"model {folder}: {entry['text']!r} encoded on {device} has cosine {cosine:.4f} with its golden "
                 f"vector, expected {GOLDEN_COSINE} or more. Check the versions of torch and transformers."
             )
+
+
+def _written(config: ModelConfig) -> str:
+    """As JSON, which a version before there were neighbours opens too where the model reads none."""
+    return config.model_dump_json(indent=2, exclude=None if config.ranker_neighbours else {"ranker_neighbours"})
 
 
 def _golden_entries(vectors: np.ndarray) -> list[dict[str, object]]:

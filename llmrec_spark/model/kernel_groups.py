@@ -7,16 +7,18 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from llmrec_spark.model.ad_reader import SAME_PEOPLE
 from llmrec_spark.model.pair_kernels import SLOPE
 from llmrec_spark.model.taste_gp import Kernels
 
-TEXTS, KEYWORDS, COLUMNS, GROUPS, ITSELF = "texts", "keywords", "columns", "groups", "the ad itself"
+TEXTS, KEYWORDS, COLUMNS, GROUPS = "texts", "keywords", "columns", "groups"
+PEOPLE, ITSELF = "the same people", "the ad itself"
 PREFIXES = (("near in ", COLUMNS), (SLOPE, COLUMNS), ("same ", GROUPS))
 
 
 def kernel_group(name: str) -> str:
     """What a kernel of ItemFeatures.names compares."""
-    exact = {"keywords": KEYWORDS, "same": ITSELF}
+    exact = {"keywords": KEYWORDS, "same": ITSELF, SAME_PEOPLE: PEOPLE}
     return exact.get(name) or next((group for start, group in PREFIXES if name.startswith(start)), TEXTS)
 
 

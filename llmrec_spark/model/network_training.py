@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +42,7 @@ class NetworkTask(NamedTuple):
     settings: TrainingSettings
     learns: Tensor  # numbers of the lists that it learns from
     judges: Tensor  # of those that say when to stop; may be none
+    code: str = ""  # digest of the code that learns
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ class NetworkTask(NamedTuple):
     @property
     def digest(self) -> str:
         """16 hex digits of all of it but where its checkpoints are."""
-        digest = hashlib.sha256(self.config.model_dump_json().encode())
+        digest = hashlib.sha256(f"{self.code} {LISTS_OF_A_STEP} {self.config.model_dump_json()}".encode())
         digest.update(self.settings.model_dump_json(exclude={"folder"}).encode())
         for name, one in sorted(self.tensors.items()):
             digest.update(f"{name} {one.dtype} {tuple(one.shape)}".encode() + np.ascontiguousarray(one).tobytes())
@@ -70,7 +70,7 @@ class NetworkTask(NamedTuple):
         """Writes it into a folder that is there."""
         save_file({name: one.contiguous() for name, one in self.tensors.items()}, folder / "lists.safetensors")
         named = {"config": self.config.model_dump(mode="json"), "settings": self.settings.model_dump(mode="json")}
-        (folder / "task.json").write_text(json.dumps(named), encoding="utf-8")
+        (folder / "task.json").write_text(json.dumps(named | {"code": self.code}), encoding="utf-8")
 
 
 LearnNetwork = Callable[[NetworkTask], Trained]
@@ -90,6 +90,7 @@ def load_task(folder: Path) -> NetworkTask:
         TrainingSettings.model_validate(named["settings"]),
         tensors["learns"],
         tensors["judges"],
+        named["code"],
     )
 
 
@@ -99,7 +100,7 @@ def learn_network(task: NetworkTask, *, rank: int = 0, world_size: int = 1, gpu:
     Goes on from the checkpoints of the same task. Of several processes, each as model/training.train says. Raises
     ConfigError where the GPU that is asked for is not there.
     """
-    batch, table, config, settings, learns, judges = task
+    batch, table, config, settings, learns, judges, _ = task
     if settings.device == "cuda" and torch.cuda.device_count() <= gpu:
         raise ConfigError(
             f"ranker.learning.device: is cuda, and torch finds {torch.cuda.device_count()} GPUs here; expected "
@@ -152,12 +153,6 @@ def read_learned(folder: Path) -> Trained:
     told: dict[str, Any] = json.loads((folder / LEARNED / "progress.json").read_bytes())
     told |= {name: tuple(one) for name, one in told.items() if isinstance(one, list)}
     return Trained(load_network(folder / LEARNED), **told)
-
-
-def remove_network_checkpoints(folder: Path) -> None:
-    """Removes those of every task in `folder`; nothing else."""
-    for one in folder.glob(f"{CHECKPOINTS}*"):
-        shutil.rmtree(one)
 
 
 def _progress(found: Trained) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class TasteRanker:
             "fields": self.reader.fields,
             "columns": self.reader.columns,
             "groups": self.reader.groups,
+            "neighbours": self.reader.neighbours,
             "theta": self.theta,
             "level": self.level._asdict(),
             "p_click": self.p_click,
@@ -136,6 +137,7 @@ def open_taste_ranker(folder: str) -> TasteRanker:
             columns={name: (mean, spread) for name, (mean, spread) in numbers["columns"].items()},
             groups=tuple(numbers["groups"]),
             projection=PriorFeatures(arrays["components"]),
+            neighbours=numbers.get("neighbours", False),  # of a ranker from before there were any
         ),
         theta=numbers["theta"],
         positions=arrays["positions"],

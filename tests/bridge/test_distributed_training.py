@@ -1,9 +1,11 @@
 """A network learned by two processes that TorchDistributor starts, through Spark, on this machine."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from llmrec_spark.distributed_training import meeting_place, network_learner
+from llmrec_spark.distributed_training import NetworkLearner, meeting_place
 from llmrec_spark.errors import ConfigError, ModelError
 from llmrec_spark.model.network_training import NetworkTask, learn_network
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
@@ -25,7 +27,7 @@ def at_home(monkeypatch):
 
 def test_two_processes_learn_what_one_learns(spark, tmp_path, at_home):
     one = learn_network(task())
-    together = network_learner(spark, tmp_path)(task(processes=2))
+    together = NetworkLearner(spark, tmp_path)(task(processes=2))
     assert together.losses == pytest.approx(one.losses, rel=1e-4)
     assert together.validations == pytest.approx(one.validations, rel=1e-3)
     for name, value in together.network.state_dict().items():
@@ -33,16 +35,15 @@ def test_two_processes_learn_what_one_learns(spark, tmp_path, at_home):
     assert not list(tmp_path.iterdir())  # what they learned from is removed
 
 
-def test_a_process_that_fails_is_told_of(spark, tmp_path, at_home):
-    broken = lists(100)
-    broken.offsets[:] = torch.nan
-    with pytest.raises(ModelError, match="of 2 processes that learn it one failed"):
-        network_learner(spark, tmp_path)(task(broken, processes=2))
+def test_processes_that_cannot_begin_are_told_of(spark, tmp_path):
+    """Spark has no GPU to give."""
+    with pytest.raises(ModelError, match=r"the 2 processes that learn it have not ended well .*GPU"):
+        NetworkLearner(spark, tmp_path)(task(processes=2, device="cuda"))
     assert not list(tmp_path.iterdir())
 
 
 def test_one_process_is_the_jobs_own(spark, tmp_path):
-    learned = network_learner(spark, tmp_path)(task())
+    learned = NetworkLearner(spark, tmp_path)(task())
     assert learned.losses == learn_network(task()).losses
 
 
@@ -53,3 +54,16 @@ def test_processes_of_a_cluster_want_a_folder_that_all_of_them_reach(tmp_path):
         meeting_place(settings, "spark://somewhere:7077", tmp_path)
     shared = settings.model_copy(update={"folder": "/shared"})
     assert str(meeting_place(shared, "spark://somewhere:7077", tmp_path)) == "/shared"
+
+
+def test_where_nothing_is_kept_every_network_is_learned_anew(spark, tmp_path, capsys):
+    kept, learner = task(folder=str(tmp_path / "kept")), NetworkLearner(spark, tmp_path)
+    first = learner(kept)
+    assert [folder.parent for folder in learner.checkpoints] == [tmp_path / "kept"]
+    assert "goes on from" not in capsys.readouterr().out
+    again = learner(kept)
+    assert f"network: goes on from {next(iter(learner.checkpoints))}" in capsys.readouterr().out
+    assert again.losses == first.losses
+    anew = replace(learner, resumes=False)
+    assert anew(kept).losses == first.losses
+    assert "goes on from" not in capsys.readouterr().out

@@ -85,6 +85,7 @@ def for_few(of_few) -> Workspace:
     sample = yaml.safe_load((conf / "sample.yaml").read_text(encoding="utf-8"))
     sample["training"] |= {"train_days": 2, "conversion_days": 1}
     sample["promotion"] |= {"min_users": 10}
+    sample["ranker"] |= {"neighbours": True}
     (conf / "sample.yaml").write_text(yaml.safe_dump(sample), encoding="utf-8")
     return of_few
 
@@ -149,6 +150,10 @@ def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few, made
     assert of_version.where(broken).count() == 0
     fields = of_version.selectExpr("explode(reasons.field) AS field").distinct().collect()
     assert {"effect", "level", "other", "same category"} <= {row.field for row in fields}
+    tables = for_few.folder / "local/sample/tables"
+    near = spark.read.format("delta").load(str(tables / "ad_neighbours"))
+    assert near.where("size(neighbours) NOT BETWEEN 1 AND 50 OR array_contains(neighbours, ad_id)").count() == 0
+    assert near.select("run_id").distinct().count() == 2  # the shadow run and the next day's
 
 
 def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clicks(for_few, challenger):
@@ -207,7 +212,7 @@ def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_i
     assert run.info.status == "FINISHED"
     card = Path(store.download_artifacts(version.run_id, "model_card.md")).read_text(encoding="utf-8")
     assert f"| {chosen} (chosen) | {max(figures):.4f} |" in card
-    for part in ("everything", "taste: texts", "taste: groups", "effect: texts", "positions"):
+    for part in ("everything", "taste: texts", "taste: groups", "taste: the same people", "effect: texts", "positions"):
         assert re.search(rf"^\| {part} \| [+-]?\d\.\d{{4}} \[.* \| [\d,]+ \| [\d,]+ \|$", card, re.M), part
         assert run.data.metrics[f"ablation.{part.replace(':', '_')}.seconds"] > 0
     assert "ablation.png" in {one.path for one in store.list_artifacts(version.run_id)}

@@ -22,6 +22,7 @@ from llmrec_spark.model.checkpoint import (
     write_model,
     write_trained_model,
 )
+from llmrec_spark.ranker_config import RankerConfig
 
 FREQUENCY = {"shoes": 3, "跑鞋": 2}
 CENTRE = {"title": np.arange(384, dtype=np.float32) / 384, "tags": np.ones(384, dtype=np.float32)}
@@ -224,23 +225,23 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
         folder.mkdir()
         (folder / "ranker.json").write_text("{}", encoding="utf-8")
 
-    digest = write_trained_model(
-        tmp_path / "new", model_folder, save, columns=("year",), groups=("category",), reranks=True, card="# A card\n"
-    )
+    settings = RankerConfig(columns=("year",), groups=("category",), neighbours=True, rerank=("linear",))
+    digest = write_trained_model(tmp_path / "new", model_folder, save, settings=settings, card="# A card\n")
     base, trained = open_model(model_folder), open_model(tmp_path / "new")
     assert base.ranker is None
     assert trained.ranker == tmp_path / "new" / "ranker"
     assert trained.config.ranker_columns == ("year",)
+    assert trained.config.ranker_groups == ("category",)
+    assert trained.config.ranker_neighbours
+    assert "ranker_neighbours" not in (model_folder / "config.json").read_text()  # older versions open it too
     assert trained.config.ranker_reranks
     assert trained.config.encoder_digest == base.config.encoder_digest
     assert (trained.digest, verify_model(tmp_path / "new")) == (digest, digest)
     assert digest != base.digest
-    again = write_trained_model(
-        tmp_path / "again", tmp_path / "new", save, columns=(), groups=(), reranks=False, card="# Two\n"
-    )
+    again = write_trained_model(tmp_path / "again", tmp_path / "new", save, settings=RankerConfig(), card="# Two\n")
     assert again not in (digest, base.digest)
     (tmp_path / "new" / "ranker" / "MODEL_CARD.md").write_text("changed", encoding="utf-8")
     with pytest.raises(ModelError, match=r"ranker/MODEL_CARD.md: SHA-256"):
         verify_model(tmp_path / "new")
     with pytest.raises(ModelError, match="exists already"):
-        write_trained_model(tmp_path / "new", model_folder, save, columns=(), groups=(), reranks=False, card="")
+        write_trained_model(tmp_path / "new", model_folder, save, settings=RankerConfig(), card="")

@@ -18,7 +18,7 @@ from llmrec_spark.model.example_batches import example_batches, example_files
 from llmrec_spark.model.training_sample import read_sample
 from llmrec_spark.storage import Storage
 from llmrec_spark.training_config import TrainingConfig
-from llmrec_spark.training_data import fill_training_tables
+from llmrec_spark.training_data import fill_training_tables, neighbours_before
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 from tests.conftest import at
 from tests.spark.rows import DAY, ads_of, event, events_of
@@ -228,3 +228,26 @@ def test_what_was_shown_before_is_read_as_the_daily_job_reads_it(filled):
         began = found.histories["run_date"].iloc[place]
         ages = [] if row is None else [(began - pd.Timestamp(ts)) / pd.Timedelta(days=1) for ts in row.shown_ts]
         assert found.before.age_days[known] == pytest.approx([max(age, 0.0) for age in ages])
+
+
+def test_neighbours_know_the_histories_before_their_day_of_those_who_may_be_counted(spark):
+    """All 20 people of log_rows click one of two ads on each of two days; here the odd ones click the other too."""
+    first, second = (at(f"{DAY - timedelta(days=days)} 13:00") for days in (2, 1))
+    more = [event(f"more {n}", "click", first, ad_id="ba"[n % 2], user_id=f"user {n}") for n in range(1, 20, 2)]
+    later = [event(f"later {n}", "click", second, ad_id="ba"[n % 2], user_id=f"user {n}") for n in range(0, 20, 2)]
+
+    def near(rows, **training):
+        inputs = inputs_of(spark)
+        inputs.tables["events"] = events_of(spark, *rows)
+        config = config_of().model_copy(update={"training": TrainingConfig(**SETTINGS | training)})
+        return sorted(neighbours_before(inputs, config, DAY - timedelta(days=1)).collect())
+
+    known = near([*log_rows(), *more])
+    assert [(row.ad_id, row.neighbours, row.similarities) for row in known] == [
+        ("a", ["b"], [pytest.approx(10 / (20 * 10) ** 0.5)]),
+        ("b", ["a"], [pytest.approx(10 / (20 * 10) ** 0.5)]),
+    ]
+    assert near([*log_rows(), *more, *later]) == known
+    fewer = near([*log_rows(), *more], split="users", test_days=1, test_fold=0)
+    assert fewer
+    assert fewer != known
