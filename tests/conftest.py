@@ -29,6 +29,8 @@ LONGEST = (
     "test_sample_days.py",  # waits for the sample of test_readme.py, which is there by then
     "test_make_ranklens.py",
     "test_training.py",
+    "test_training_examples.py",
+    "test_training_data.py",
 )  # a minute or more, most of it jobs
 
 

@@ -149,7 +149,7 @@ SWITCHED = {"history": "other_requests", "statistics": "other_folds"}
 def test_days_made_together_are_the_days_made_alone(spark, impressions, settings):
     log, config = with_midnights(random_log(2, bool(impressions))), config_of(impressions=impressions, **settings)
     days = [VALIDATION_DAY, TRAIN_DAY]
-    together = [rows.collect() for rows in days_of(spark, log, config, days, partitions=3)]
+    together = [rows.collect() for rows in days_of(spark, log, config, days, partitions=2)]
     for day in days:
         alone = [rows.collect() for rows in days_of(spark, log, config, [day])]
         for rows, others in zip(alone, together, strict=True):
