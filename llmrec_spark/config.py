@@ -12,7 +12,7 @@ from llmrec_spark.adapter_config import AdapterConfig
 from llmrec_spark.config_section import Section
 from llmrec_spark.evaluation_config import DriftConfig, EvaluationConfig
 from llmrec_spark.promotion_config import PromotionConfig
-from llmrec_spark.ranker_config import RankerConfig
+from llmrec_spark.ranker_config import KEPT_AT, RankerConfig
 from llmrec_spark.search_config import SearchConfig
 from llmrec_spark.training_config import TrainingConfig
 
@@ -258,7 +258,7 @@ class Config(Section):
     def search_digest(self) -> str:
         """SHA-256 of what decides the trials of a search, beside its examples and the model it begins with."""
         values = self.model_dump(mode="json", include={"text", "ranker", "search"}) | {"k": self.evaluation.k}
-        values |= {"ranker": self.ranker.model_dump(mode="json", exclude={"learning": {"folder"}})}
+        values |= {"ranker": self.ranker.model_dump(mode="json", exclude=KEPT_AT)}
         return _digest(values | {"search": self.search.model_dump(mode="json", exclude={"folder"})})
 
     def training_digest(self) -> str:

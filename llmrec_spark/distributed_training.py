@@ -51,10 +51,11 @@ class NetworkLearner:
         settings = task.settings
         folder = str(Path(settings.folder).absolute()) if settings.folder is not None and self.resumes else None
         task = task._replace(settings=settings.model_copy(update={"folder": folder}), code=code_digest())
-        if task.checkpoints is not None:
-            self.checkpoints.add(task.checkpoints)
-            if task.checkpoints.exists():
-                say(f"network: goes on from {task.checkpoints}")
+        checkpoints = task.checkpoints
+        if checkpoints is not None:
+            self.checkpoints.add(checkpoints)
+            if checkpoints.exists():
+                say(f"network: goes on from {checkpoints}")
         if settings.processes == 1:
             return learn_network(task)
         return self._learn_together(task, self._meeting_place(settings) / f"{HANDED_OVER}{task.digest}")

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from llmrec_spark.config_section import Section
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 
+KEPT_AT: dict[str, set[str]] = {"learning": {"folder"}}  # of RankerConfig: says where things are, decides nothing
+
 
 class RankerConfig(Section):
     """`ranker:` the effect of each ad, the taste of each user, and how both become probabilities."""

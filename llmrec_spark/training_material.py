@@ -51,10 +51,12 @@ def read_material(
     until: date | None,
     scratch: Path,
     seconds: dict[str, float],
+    for_ranker: bool = True,
 ) -> Material:
     """Fills the training tables, encodes the ads as `base` does, reads the lists; `seconds` gets what each took.
 
-    `until` as in fill_training_tables. Raises DataError where too few lists teach anything.
+    `until` as in fill_training_tables; what a ranker alone reads is left out unless
+    `for_ranker`. Raises DataError where too few lists teach anything.
     """
     with timed(seconds, "training examples"):
         training_set = fill_training_tables(storage, config, inputs, as_of=as_of, until=until)
@@ -63,7 +65,7 @@ def read_material(
     ads = accepted(checked_ads(inputs.tables["ads"]))
     with timed(seconds, "catalogue of ads"):
         folder = scratch / "catalogue"
-        near = _neighbours(config, inputs, base, as_of)
+        near = _neighbours(config, inputs, base, as_of) if for_ranker else None
         write_catalogue(storage, config, inputs, base, ads, histories, folder, near)
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with timed(seconds, "lists in memory"):

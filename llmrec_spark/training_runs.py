@@ -14,6 +14,7 @@ from llmrec_spark.daily_runs import check_fields
 from llmrec_spark.input_tables import ADS
 from llmrec_spark.model_cards import model_card, summary
 from llmrec_spark.model_training import train
+from llmrec_spark.ranker_config import KEPT_AT
 from llmrec_spark.registry import NAME, TRAINING, Lesson, ResolvedModel, register_model
 from llmrec_spark.runs import say
 from llmrec_spark.settings_search import Budget
@@ -21,8 +22,6 @@ from llmrec_spark.storage import Storage
 from llmrec_spark.training_judgement import Training
 from llmrec_spark.training_plots import training_plots
 from llmrec_spark.training_search import check_searchable
-
-WHERE: dict[str, set[str]] = {"learning": {"folder"}}  # of RankerConfig: where things are kept
 
 
 def train_and_register(
@@ -73,7 +72,7 @@ def train_and_register(
         "lists": len(training.sample.histories),
         "judged_on": training.split,
         **{f"input.{name}": version for name, version in inputs.versions.items()},
-        **{f"ranker.{name}": value for name, value in config.ranker.model_dump(exclude=WHERE).items()},
+        **{f"ranker.{name}": value for name, value in config.ranker.model_dump(exclude=KEPT_AT).items()},
         **{f"training.{name}": value for name, value in config.training.model_dump().items()},
     }
     if training.search is not None:
