@@ -4,8 +4,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
+from pathlib import Path
 
+import pyspark
 import pytest
 from pyspark.sql import functions as F
 
@@ -94,6 +97,17 @@ ANOTHER_HOST = INTERPRETED | {  # executors of their own, other partitions, plan
 }
 
 
+@pytest.fixture
+def tidy_workers():
+    """What the executors of local-cluster keep in Spark's own folder, which no setting moves, is removed."""
+    place = Path(pyspark.__file__).parent / "work"
+    before = set(place.glob("app-*"))
+    yield
+    for folder in set(place.glob("app-*")) - before:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("tidy_workers")
 def test_shuffled_doubled_and_later_input_gives_the_same_rows_on_another_host(spark, golden, first_day):
     write_golden(spark, golden.folder, shuffled=True)
     done = golden.submit("score_daily", *DAY, "--force", "--recompute", conf=ANOTHER_HOST, env={"TZ": "Asia/Shanghai"})

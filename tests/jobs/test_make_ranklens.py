@@ -11,7 +11,8 @@ from tests.jobs.conftest import Workspace, make_here
 
 RANKLENS = SHARED_DATA / "ranklens"
 FILES = ("rankings", "interactions", "movies")
-PEOPLE, LISTS_EACH = 5, 2  # encoding the films is half of the test
+PEOPLE, LISTS_EACH = 5, 2
+CHARACTERS = 60  # of an overview: to encode whole ones is a third of the test
 
 pytestmark = pytest.mark.skipif(
     not RANKLENS.is_dir(), reason="RankLens is not beside the checkout (../shared/data/ranklens)"
@@ -26,7 +27,8 @@ def few_people(tmp_path_factory):
     lists = rankings.groupby("user").tail(LISTS_EACH).groupby("user").filter(lambda own: len(own) == LISTS_EACH)
     lists = lists.head(PEOPLE * LISTS_EACH)
     shown = {int(item["id"]) for items in lists["items"] for item in items}
-    kept = (lists, clicks[clicks.ranking.isin(lists.id)], films[films.id.isin(shown)])
+    films = films[films.id.isin(shown)].assign(overview=films["overview"].str[:CHARACTERS])
+    kept = (lists, clicks[clicks.ranking.isin(lists.id)], films)
     folder = tmp_path_factory.mktemp("few people")
     for name, rows in zip(FILES, kept, strict=True):
         rows.to_parquet(folder / f"{name}.parquet")

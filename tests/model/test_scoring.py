@@ -12,13 +12,13 @@ FORMS = {"attention": MatchConfig(block_ads=3), "uniform": MatchConfig(form="uni
 forms = pytest.mark.parametrize("match", FORMS.values(), ids=FORMS)
 
 
-def live_ads(world, match, tmp_path, *, seed=0):
+def live_ads(world, match, tmp_path, *, seed=0, device="cpu"):
     """The live ads with random figures; an ad without text has no background."""
     rng = np.random.default_rng(seed)
     ads = sorted(world.live)
     background = [rng.normal() if world.ads[ad] else np.nan for ad in ads]
     figures = {"rate": rng.uniform(0.01, 0.3, len(ads)), "background": background, "sigma": 0.2, "price": 1.0}
-    return LiveAds(world.opened(tmp_path)[0], pd.DataFrame(figures), match, "cpu")
+    return LiveAds(world.opened(tmp_path)[0], pd.DataFrame(figures), match, device)
 
 
 def requests(users, *, candidates=None, excluded=None):

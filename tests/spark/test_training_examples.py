@@ -138,19 +138,19 @@ SWITCHED = {"history": "other_requests", "statistics": "other_folds"}
 
 
 @pytest.mark.parametrize(
-    "impressions, settings",
+    "impressions, settings, days_alone",
     [
-        (("impression",), {}),
-        (("impression",), SWITCHED | {"split": "users", "validation_days": 3, "test_days": 2}),
-        ((), {}),
+        (("impression",), {}, [TRAIN_DAY, VALIDATION_DAY]),
+        (("impression",), SWITCHED | {"split": "users", "validation_days": 3, "test_days": 2}, [VALIDATION_DAY]),
+        ((), {}, [TRAIN_DAY]),
     ],
     ids=["shown", "by users", "acted on"],
 )
-def test_days_made_together_are_the_days_made_alone(spark, impressions, settings):
+def test_days_made_together_are_the_days_made_alone(spark, impressions, settings, days_alone):
     log, config = with_midnights(random_log(2, bool(impressions))), config_of(impressions=impressions, **settings)
     days = [VALIDATION_DAY, TRAIN_DAY]
     together = [rows.collect() for rows in days_of(spark, log, config, days, partitions=2)]
-    for day in days:
+    for day in days_alone:
         alone = [rows.collect() for rows in days_of(spark, log, config, [day])]
         for rows, others in zip(alone, together, strict=True):
             assert rows
