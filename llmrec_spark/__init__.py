@@ -161,6 +161,7 @@ model/: torch and numpy, no Spark, no MLflow
     kernel_groups       kernels by what they compare, and a look-up without some
     taste_ranker        effects, tastes and calibrated probabilities as part of a model
     taste_scoring       users and ads of a run through it
+    taste_reranking     the best ads of one user through its second step, and why
     scoring             users against a block of ads
     reasons             the parts of a score
     lists               the final lists of a batch of users

@@ -13,6 +13,7 @@ from llmrec_spark.model.catalogue import open_catalogue
 from llmrec_spark.model.match import Parameters, match_pairs
 from llmrec_spark.model.ranker import MIN_SIGMA, best_first, fill_lists
 from llmrec_spark.model.reasons import KEYWORDS, Reason, list_reasons
+from llmrec_spark.model.taste_reranking import terms_of
 from llmrec_spark.model.taste_scoring import Tastes, TrainedAds, trained_ads
 
 FIGURES = ("score", "log_odds", "match", "rate", "lift")
@@ -85,7 +86,7 @@ class ListMaker:
         reasons: list[list[Reason]] = []
         for place, rows in lists.groupby(user, sort=True):
             items, of_user = self.items.get_indexer(rows["ad_id"]), tastes.of(int(place))
-            terms = trained.terms(tastes, int(place), items)
+            terms = terms_of(trained, tastes, int(place), items)
             log_odds = rows["log_odds"].to_numpy(dtype=np.float64)
             found = trained.probabilities(log_odds, items, terms.taste, level=tastes.level[int(place)])
             value = found.value(self.pricing, self.price[items])

@@ -13,6 +13,7 @@ from llmrec_spark.model.behaviour_encoder import encode_histories, flatten
 from llmrec_spark.model.catalogue import open_catalogue
 from llmrec_spark.model.match import Parameters, block_tables, match_block, match_pairs
 from llmrec_spark.model.ranker import AdFigures, Scores, keep_best, untrained_scores
+from llmrec_spark.model.taste_reranking import reranked
 from llmrec_spark.model.taste_scoring import TrainedAds, trained_ads
 
 
@@ -127,7 +128,7 @@ def score_again(live: LiveAds, users: pd.DataFrame) -> pd.DataFrame:
     tastes = trained.read(users)
     ad_ids, lengths = flatten(users["ad_id"])
     user, items = np.repeat(np.arange(len(users)), lengths), trained.items.get_indexer(ad_ids)
-    found = [trained.reranked(tastes, number, items[user == number]) for number in range(len(users))]
+    found = [reranked(trained, tastes, number, items[user == number]) for number in range(len(users))]
     log_odds, taste = (np.concatenate(one) for one in zip(*found, strict=True))
     level = tastes.level[user]
     rows = {"user_id": users["user_id"].to_numpy()[user], "ad_id": ad_ids}

@@ -1,12 +1,10 @@
-"""Users and ads of a run through the trained ranker: tastes from histories, scores of blocks of live ads, and why.
+"""Users and ads of a run through the trained ranker: tastes from histories, and scores of blocks of live ads.
 
 What it reads of a run beside the catalogue is what `catalogue.save_figures` wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +17,9 @@ from torch import Tensor
 from llmrec_spark.model.behaviour_encoder import flatten
 from llmrec_spark.model.catalogue import COLUMNS, COUNTS, open_catalogue
 from llmrec_spark.model.checkpoint import RANKER
-from llmrec_spark.model.network_attribution import occluded_contributions
-from llmrec_spark.model.network_batches import AdTable, Batch
-from llmrec_spark.model.network_lists import ad_table, batch_of, recent_behaviours
-from llmrec_spark.model.pair_features import EFFECT, LEVEL, compared_kernels, user_features
+from llmrec_spark.model.network_batches import AdTable
+from llmrec_spark.model.network_lists import ad_table
 from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
-from llmrec_spark.model.ranking_network import score_lists
-from llmrec_spark.model.reranker import NETWORK
 from llmrec_spark.model.taste_gp import (
     PaddedHistories,
     behaviour_weights,
@@ -33,7 +27,6 @@ from llmrec_spark.model.taste_gp import (
     padded,
     residuals,
     taste_block,
-    taste_terms,
 )
 from llmrec_spark.model.taste_ranker import open_taste_ranker
 
@@ -55,15 +48,6 @@ class Tastes(NamedTuple):
     def of(self, user: int) -> slice:
         """The rows of one user."""
         return slice(int(self.offsets[user]), int(self.offsets[user + 1]))
-
-
-class Terms(NamedTuple):
-    """log_odds of one user for K ads, taken apart; what a reranker leaves out is the same for all ads."""
-
-    behaviours: np.ndarray  # (T, F, K) by impression and kernel, the network last where there is one
-    parts: tuple[str, ...]  # names of these F
-    taste: np.ndarray  # (K,) of the Gaussian process alone
-    features: Mapping[str, np.ndarray]  # (K,) by name
 
 
 class Probabilities(NamedTuple):
@@ -191,60 +175,10 @@ class TrainedAds:
         stack = pair_kernels(self.features, tastes.item[own], items)
         return np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
 
-    def reranked(self, tastes: Tastes, user: int, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log_odds of one user for the items (K,) by the reranker, at the first position, and the taste, (K,) both.
-
-        A user of whom nothing is known is not reranked: no reranker has learned from one.
-        """
-        reranker, own = self.ranker.rerank, tastes.of(user)
-        assert reranker is not None
-        if not len(tastes.item[own]):
-            nothing = np.zeros(len(items))
-            return self.log_odds(tastes.level[[user]], items, nothing[None])[0], nothing
-        stack = pair_kernels(self.features, tastes.item[own], items)
-        taste = np.asarray(tastes.alpha[own] @ np.tensordot(self.weights, stack, 1))
-        values = self.pair_features(tastes, user, items, stack, taste)
-        added = None
-        if reranker.network is not None:
-            batch, _ = self.network_batch(tastes, user, items)
-            added = score_lists(reranker.network, batch, self.ad_table).click[0].double().numpy()
-        score = reranker.together(reranker.scores(self.effects[0][items] + taste, values, added))
-        return tastes.level[user] + self.first_position + score, taste
-
     @cached_property
     def ad_table(self) -> AdTable:
         """What a network reads of the ads."""
         return ad_table(self.catalogue, self.features, self.clicks)
-
-    def network_batch(self, tastes: Tastes, user: int, items: np.ndarray) -> tuple[Batch, np.ndarray]:
-        """One user and the items (K,) as a network reads them, and which of the user's impressions it reads, (T,)."""
-        assert self.ranker.rerank is not None
-        assert self.ranker.rerank.network is not None
-        own, shape = tastes.of(user), self.ranker.rerank.network.shape
-        parts = (np.arange(len(tastes.item[own])), tastes.clicked[own], tastes.residual[own], tastes.age_days[own])
-        longest = shape.config.max_behaviours
-        behaviours = recent_behaviours(*(torch.as_tensor(one)[None] for one in parts), longest=longest)
-        read = behaviours.items[0].numpy()
-        behaviours = replace(behaviours, items=torch.as_tensor(tastes.item[own][read])[None])
-        asked = torch.as_tensor(np.array(items))[None]
-        return batch_of(torch.zeros(1, dtype=torch.long), behaviours, asked, text_width=shape.text_width), read
-
-    def pair_features(
-        self, tastes: Tastes, user: int, items: np.ndarray, stack: np.ndarray, taste: np.ndarray
-    ) -> np.ndarray:
-        """(K, P) of one user and the items (K,): stack (F, T, K) of every kernel, taste (K,)."""
-        own = tastes.of(user)
-        return user_features(
-            tastes.item[own],
-            tastes.clicked[own],
-            tastes.residual[own],
-            float(tastes.level[user]),
-            self.effects[0][items],
-            taste,
-            stack[compared_kernels(self.features.names)],
-            self.slopes[tastes.item[own]],
-            self.slopes[items],
-        )
 
     def log_odds(self, level: np.ndarray, items: np.ndarray, taste: np.ndarray) -> np.ndarray:
         """At the first position: level (U,), items (K,), taste (U, K) -> (U, K)."""
@@ -257,32 +191,6 @@ class TrainedAds:
         moved = log_odds - (level + self.first_position + self.effects[0][items] + taste)
         of_ad = self.effects[1][items]
         return Probabilities(self.ranker.clicks(log_odds, moved=moved), self.ranker.conversions(of_ad, taste))
-
-    def terms(self, tastes: Tastes, user: int, items: np.ndarray) -> Terms:
-        """log_odds of one user for the items (K,) taken apart."""
-        own = tastes.of(user)
-        stack = pair_kernels(self.features, tastes.item[own], items)  # (F, T, K)
-        of_taste = taste_terms(tastes.alpha[own], stack, np.log(self.weights))
-        taste = of_taste.sum(axis=(0, 1))
-        level = np.full(len(items), tastes.level[user] + self.first_position)
-        effect = self.effects[0][items]
-        parts, reranker = tuple(self.features.names), self.ranker.rerank
-        if reranker is None or not len(of_taste):
-            return Terms(of_taste, parts, taste, {EFFECT: effect, LEVEL: level})
-        compared = compared_kernels(parts)
-        values = self.pair_features(tastes, user, items, stack, taste)
-        found = reranker.terms(effect, values, stack[compared], tastes.residual[own], tastes.clicked[own])
-        behaviours = of_taste * found.taste
-        behaviours[:, compared] += found.behaviours
-        features = {**found.features, LEVEL: level + found.features.get(LEVEL, 0.0)}
-        if reranker.network is not None:
-            batch, read = self.network_batch(tastes, user, items)
-            weight, said = reranker.weights[NETWORK], occluded_contributions(reranker.network, batch, self.ad_table)
-            of_network = np.zeros((len(behaviours), 1, len(items)))
-            of_network[read, 0] = weight * said.behaviours[0].double().numpy()
-            behaviours, parts = np.concatenate([behaviours, of_network], axis=1), (*parts, NETWORK)
-            features[NETWORK] = weight * said.rest[0].double().numpy()
-        return Terms(behaviours, parts, taste, features)
 
 
 @lru_cache(maxsize=1)

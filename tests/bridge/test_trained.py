@@ -11,6 +11,7 @@ from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.matches import match_requests, matches, with_tastes
 from llmrec_spark.model.ad_reader import Names
 from llmrec_spark.model.catalogue import open_catalogue, save_figures
+from llmrec_spark.model.taste_reranking import reranked
 from llmrec_spark.model.taste_scoring import TrainedAds
 from llmrec_spark.model.taste_training import train_taste_ranker
 from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
@@ -211,7 +212,7 @@ def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
     kept = ("match", "background", "rate", "lift")
     assert all([row[name] for name in kept] == [first[pair][name] for name in kept] for pair, row in found.items())
     tastes = ads.read(with_tastes(spark.createDataFrame([("likes_odd",)], "user_id string"), liked).toPandas())
-    expected, _ = ads.reranked(tastes, 0, ads.catalogue.live)
+    expected, _ = reranked(ads, tastes, 0, ads.catalogue.live)
     assert [found["likes_odd", ad].log_odds for ad in ADS] == pytest.approx(expected.tolist(), abs=1e-6)
     pairs = [(user, ad) for user in USERS for ad in ADS[3:6]]
     given = by_pair(scored(spark, reranking, liked, given=pairs, reranked=liked))
@@ -225,7 +226,7 @@ def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
         assert sum(one.contribution for one in row.reasons) == pytest.approx(row.log_odds, abs=1e-6)
         assert [one.field for one in row.reasons][-3:] == ["effect", "level", "other"]
         user, item = number[row.user_id], ads.items.get_indexer([row.ad_id])
-        taste, level = ads.reranked(tastes, user, item)[1], tastes.level[user]
+        taste, level = reranked(ads, tastes, user, item)[1], tastes.level[user]
         chances = ads.probabilities(np.array([row.log_odds]), item, taste, level=level)
         assert (row.p_click, row.p_conversion) == pytest.approx((chances.click[0], chances.conversion[0]))
     assert {row.source for row in listed if row.user_id == "new"} == {"cold_start"}

@@ -9,6 +9,7 @@ from llmrec_spark.model.linear_ranker import fit_linear_ranker
 from llmrec_spark.model.pair_features import behaviour_parts, feature_names
 from llmrec_spark.model.reranker import Reranker, open_reranker
 from llmrec_spark.model.taste_ranker import open_taste_ranker
+from llmrec_spark.model.taste_reranking import reranked, terms_of
 from llmrec_spark.model.tree_ranker import fit_tree_ranker
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 from tests.model.small_world import ADS, NOBODY, SETTINGS, ads_of, requests, with_tastes
@@ -75,7 +76,7 @@ def test_training_weighs_what_it_adds_and_tells_each(learned, trained):
 
 def reasons_of(ads, tastes, user=0):
     """Terms of every live ad, and the log-odds that `matches` has of them."""
-    return ads.terms(tastes, user, ads.catalogue.live), ads.reranked(tastes, user, ads.catalogue.live)[0]
+    return terms_of(ads, tastes, user, ads.catalogue.live), reranked(ads, tastes, user, ads.catalogue.live)[0]
 
 
 def test_terms_add_up_but_for_what_all_ads_share(ads, log):
@@ -136,7 +137,7 @@ def test_a_day_scores_a_list_as_its_example_was_scored(ads, learned, trained):
     ads.__dict__.pop("effects", None)
     tastes = ads.read(with_tastes(ads, batch))
     ads.effects[0][item] = learned.scored.effect[of_list]  # of the list: what was known that day
-    found, taste = ads.reranked(tastes, 0, item)
+    found, taste = reranked(ads, tastes, 0, item)
     ads.__dict__.pop("effects", None)
     np.testing.assert_allclose(taste, learned.scored.taste[of_list], atol=1e-4)
     np.testing.assert_allclose(found, learned.scored.log_odds[of_list], atol=1e-3)

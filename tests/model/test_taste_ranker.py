@@ -11,6 +11,7 @@ from llmrec_spark.model.count_effects import count_effects, learn_effect_model
 from llmrec_spark.model.example_scores import pair_lookup
 from llmrec_spark.model.pair_kernels import pair_kernels
 from llmrec_spark.model.taste_ranker import by_position, open_taste_ranker
+from llmrec_spark.model.taste_reranking import terms_of
 from llmrec_spark.model.taste_training import logistic, train_taste_ranker
 from llmrec_spark.model.training_sample import ShownBefore
 from tests.model.small_world import ADS, NOBODY, SETTINGS, SHOWN, ads_of, requests, sigmoid, totals_of, with_tastes
@@ -47,7 +48,7 @@ def test_a_block_of_ads_and_the_pairs_have_the_same_taste(ads, log):
 
 def test_the_parts_of_a_taste_add_up(ads, log):
     tastes = ads.read(with_tastes(ads, requests(log, [3])))
-    terms = ads.terms(tastes, 0, ads.catalogue.live)
+    terms = terms_of(ads, tastes, 0, ads.catalogue.live)
     np.testing.assert_allclose(terms.taste, ads.block(tastes, 0, ADS)[0], atol=1e-5)
     parts = terms.behaviours.sum(axis=(0, 1)) + sum(terms.features.values())
     np.testing.assert_allclose(parts, log_odds(ads, tastes)[0], atol=1e-5)
