@@ -17,6 +17,13 @@ FILES = ("movies", "rankings", "interactions")
 LAST_DAY = "2021-11-21"
 CLICK_DELAY_S = 5
 PEOPLE_PER_FILM = 4  # actors, before director and writer
+PLAIN = {"runtime": "runtime", "rating": "tmdbVoteAverage"}
+LOGARITHMS = {  # of one more: some films have thousands of times what others have
+    "log_votes": "tmdbVoteCount",
+    "log_popularity": "tmdbPopularity",
+    "log_budget": "budget",
+    "log_revenue": "revenue",
+}
 
 
 def ranklens_tables(spark: SparkSession, folder: Path) -> dict[str, DataFrame]:
@@ -75,7 +82,10 @@ def events(lists: DataFrame, clicks: DataFrame) -> DataFrame:
 
 
 def ads(movies: DataFrame) -> DataFrame:
-    """One ad per film: title, description (overview), tags, category (genres), people (cast and makers), year."""
+    """One ad per film: title, description (overview), tags, category (genres), people (cast and makers), and numbers.
+
+    The numbers are year, and those of PLAIN and LOGARITHMS.
+    """
     names = F.concat(
         F.slice(F.transform("topActors", lambda one: one["name"]), 1, PEOPLE_PER_FILM),
         F.array("director.name"),
@@ -89,6 +99,8 @@ def ads(movies: DataFrame) -> DataFrame:
         F.transform("genres", lambda one: one["name"]).alias("category"),
         F.array_distinct(F.filter(names, F.isnotnull)).alias("people"),
         F.year(F.date_add(F.lit("1970-01-01").cast("date"), F.col("releaseDate").cast("int"))).alias("year"),
+        *(F.col(column).cast("double").alias(name) for name, column in PLAIN.items()),
+        *(F.log1p(F.col(column).cast("double")).alias(name) for name, column in LOGARITHMS.items()),
     )
 
 

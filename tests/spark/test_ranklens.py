@@ -1,9 +1,10 @@
+import math
 from datetime import UTC, datetime
 
 import pytest
 
 from llmrec_spark.errors import DataError
-from llmrec_spark.ranklens import ads, candidates, dated_lists, events, ranklens_tables
+from llmrec_spark.ranklens import LOGARITHMS, PLAIN, ads, candidates, dated_lists, events, ranklens_tables
 from tests.conftest import SHARED_DATA, at, utc
 
 LISTS = "id string, timestamp string, user string, items array<struct<id: string, relevancy: double>>"
@@ -11,8 +12,11 @@ CLICKS = "ranking string, item string"
 NAMED = "struct<name: string>"
 MOVIES = (
     f"id bigint, title string, overview string, tags array<string>, genres array<{NAMED}>, "
-    f"topActors array<{NAMED}>, director {NAMED}, writer {NAMED}, releaseDate bigint"
+    f"topActors array<{NAMED}>, director {NAMED}, writer {NAMED}, releaseDate bigint, "
+    "runtime bigint, tmdbVoteAverage double, tmdbVoteCount bigint, tmdbPopularity double, budget bigint, revenue double"
 )
+
+NUMBERS = (90, 7.5, 99, 2.5, 0, math.expm1(5.0))
 
 
 def list_row(list_id, second, *items, user="u"):
@@ -54,11 +58,17 @@ def test_the_candidates_of_a_user_are_the_films_of_the_last_list(spark):
 
 def test_a_film_is_an_ad_and_its_people_are_named_once(spark):
     actors = [("A",), ("B",), (None,), ("C",), ("too late",)]
-    movies = [(1, "T", "O", ["x"], [("Drama",), ("War",)], actors, ("B",), ("W",), 3_653), (2,) + (None,) * 8]
+    movies = [
+        (1, "T", "O", ["x"], [("Drama",), ("War",)], actors, ("B",), ("W",), 3_653, *NUMBERS),
+        (2,) + (None,) * 14,
+    ]
     film, bare = sorted(ads(spark.createDataFrame(movies, MOVIES)).collect())
     assert (film.ad_id, film.title, film.description, film.tags) == ("1", "T", "O", ["x"])
     assert (film.category, film.people, film.year) == (["Drama", "War"], ["A", "B", "C", "W"], 1980)
     assert (bare.ad_id, bare.category, bare.year) == ("2", None, None)
+    assert (film.runtime, film.rating, film.log_budget) == (90.0, 7.5, 0.0)
+    assert [film.log_votes, film.log_popularity, film.log_revenue] == pytest.approx([math.log(100), math.log(3.5), 5.0])
+    assert [bare[name] for name in (*PLAIN, *LOGARITHMS)] == [None] * 6
 
 
 def test_a_folder_that_lacks_files_is_refused_with_their_names(spark, tmp_path):
