@@ -31,6 +31,7 @@ from llmrec_spark.model.taste_gp import (
     taste_of_lists,
 )
 from llmrec_spark.model.tree_ranker import TreeRanker, fit_tree_ranker
+from llmrec_spark.ranklens import ZERO_IF_UNKNOWN
 
 FIELDS = ("title", "overview", "tags", "genres", "people")
 INNER_FOLDS = 5
@@ -47,8 +48,10 @@ OF_TEXT = {"year": "releaseDate", "runtime": "runtime"}
 
 
 def film_features(films: Films, *, metadata: bool) -> ItemFeatures:
-    """What the kernels and the prior compare. Columns that the records lack are left out."""
-    records = films.records
+    """What the kernels and the prior compare. Columns that the records lack are left out, numbers not known are NaN."""
+    records = films.records.copy()
+    for column in set(ZERO_IF_UNKNOWN) & set(records):
+        records[column] = records[column].astype(float).replace(0.0, np.nan)
     columns = {name: records[column] for name, column in OF_TEXT.items() if column in records}
     if metadata:
         columns |= {name: records[column] for name, column in PLAIN.items() if column in records}

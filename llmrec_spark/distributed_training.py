@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HANDED_OVER = "processes-"  # begins the name of the folder of what several processes learn from
 OURS = re.compile(r"llmrec_spark\.errors\.\w+: (.+)")  # what a process of ours said of its end
+OF_TASK = "spark.task.resource.gpu.amount"
 TOLD = 300  # characters of an error
 
 
@@ -31,7 +32,7 @@ class NetworkLearner:
 
     With a master of local[...] these are processes of this machine, which meet in `scratch`; otherwise tasks of one
     barrier stage, a process each, which meet in `ranker.learning.folder`. On GPUs Spark must have been given them:
-    spark.driver.resource.gpu.*, or spark.executor.resource.gpu.* and spark.task.resource.gpu.amount.
+    spark.driver.resource.gpu.*, or spark.executor.resource.gpu.* and a whole spark.task.resource.gpu.amount.
     """
 
     spark: SparkSession
@@ -42,6 +43,7 @@ class NetworkLearner:
     def check(self, ranker: RankerConfig) -> None:
         """Raises ConfigError where a network is asked for that several processes cannot learn here."""
         if "network" in ranker.rerank and ranker.learning.processes > 1:
+            self._check_gpus(ranker.learning)
             self._meeting_place(ranker.learning)
 
     def __call__(self, task: NetworkTask) -> Trained:
@@ -58,7 +60,12 @@ class NetworkLearner:
                 say(f"network: goes on from {checkpoints}")
         if settings.processes == 1:
             return learn_network(task)
+        self._check_gpus(settings)
         return self._learn_together(task, self._meeting_place(settings) / f"{HANDED_OVER}{task.digest}")
+
+    def _check_gpus(self, settings: TrainingSettings) -> None:
+        context = self.spark.sparkContext
+        check_gpus_of_tasks(settings, context.master or "", context.getConf().get(OF_TASK))
 
     def _meeting_place(self, settings: TrainingSettings) -> Path:
         return meeting_place(settings, self.spark.sparkContext.master or "", self.scratch)
@@ -105,6 +112,19 @@ def meeting_place(settings: TrainingSettings, master: str, scratch: Path) -> Pat
             "shared storage, or set processes to 1."
         )
     return Path(settings.folder).absolute()
+
+
+def check_gpus_of_tasks(settings: TrainingSettings, master: str, amount: str | None) -> None:
+    """Raises ConfigError where tasks that are to learn on GPUs have none, or share one as tasks that score may.
+
+    amount  spark.task.resource.gpu.amount, None where it is not set
+    """
+    is_whole = amount is not None and amount.isdecimal() and int(amount) > 0
+    if settings.device == "cuda" and not is_local(master) and not is_whole:
+        raise ConfigError(
+            f"{OF_TASK}: is {amount or 'not set'}, expected a whole number: ranker.learning.processes is "
+            f"{settings.processes} with device cuda, and each has a GPU of its own. Give this job --conf {OF_TASK}=1."
+        )
 
 
 def is_local(master: str) -> bool:

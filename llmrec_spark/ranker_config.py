@@ -17,7 +17,7 @@ class RankerConfig(Section):
 
     effect_spread: float = Field(0.6, gt=0)  # prior standard deviation of an ad's own pull, in log-odds
     text_rank: int = Field(150, ge=0)  # numbers that the texts of an ad are made narrow to, to expect its pull; 0: none
-    columns: tuple[str, ...] = ()  # of `ads`, numbers: users may like one end of them, or those near each other
+    columns: tuple[str, ...] = ()  # of `ads`, numbers, counts as logarithms: users like one end of them, or near ones
     groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
     neighbours: bool = False  # ads are alike too that the same people acted on, whatever their texts
     rerank: tuple[Literal["linear", "trees", "network"], ...] = ()  # rankers of a taste's best ads, stacked with it

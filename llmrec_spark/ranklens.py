@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from llmrec_spark.errors import DataError
@@ -17,13 +17,14 @@ FILES = ("movies", "rankings", "interactions")
 LAST_DAY = "2021-11-21"
 CLICK_DELAY_S = 5
 PEOPLE_PER_FILM = 4  # actors, before director and writer
-PLAIN = {"runtime": "runtime", "rating": "tmdbVoteAverage"}
+AS_THEY_ARE = {"runtime": "runtime", "rating": "tmdbVoteAverage"}
 LOGARITHMS = {  # of one more: some films have thousands of times what others have
     "log_votes": "tmdbVoteCount",
     "log_popularity": "tmdbPopularity",
     "log_budget": "budget",
     "log_revenue": "revenue",
 }
+ZERO_IF_UNKNOWN = ("runtime", "budget", "revenue")
 
 
 def ranklens_tables(spark: SparkSession, folder: Path) -> dict[str, DataFrame]:
@@ -84,7 +85,8 @@ def events(lists: DataFrame, clicks: DataFrame) -> DataFrame:
 def ads(movies: DataFrame) -> DataFrame:
     """One ad per film: title, description (overview), tags, category (genres), people (cast and makers), and numbers.
 
-    The numbers are year, and those of PLAIN and LOGARITHMS.
+    year, runtime (minutes), rating (0 to 10); log_votes, log_popularity, log_budget and log_revenue (US dollars), each
+    the logarithm of one more. A runtime, budget or revenue of 0 is NULL: it is not known.
     """
     names = F.concat(
         F.slice(F.transform("topActors", lambda one: one["name"]), 1, PEOPLE_PER_FILM),
@@ -99,9 +101,14 @@ def ads(movies: DataFrame) -> DataFrame:
         F.transform("genres", lambda one: one["name"]).alias("category"),
         F.array_distinct(F.filter(names, F.isnotnull)).alias("people"),
         F.year(F.date_add(F.lit("1970-01-01").cast("date"), F.col("releaseDate").cast("int"))).alias("year"),
-        *(F.col(column).cast("double").alias(name) for name, column in PLAIN.items()),
-        *(F.log1p(F.col(column).cast("double")).alias(name) for name, column in LOGARITHMS.items()),
+        *(_number(column).alias(name) for name, column in AS_THEY_ARE.items()),
+        *(F.log1p(_number(column)).alias(name) for name, column in LOGARITHMS.items()),
     )
+
+
+def _number(column: str) -> Column:
+    number = F.col(column).cast("double")
+    return F.nullif(number, F.lit(0.0)) if column in ZERO_IF_UNKNOWN else number
 
 
 def candidates(lists: DataFrame) -> DataFrame:

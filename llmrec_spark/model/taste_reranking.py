@@ -98,7 +98,10 @@ def network_batch(ads: TrainedAds, tastes: Tastes, user: int, items: np.ndarray)
 def pair_values(
     ads: TrainedAds, tastes: Tastes, user: int, items: np.ndarray, stack: np.ndarray, taste: np.ndarray
 ) -> np.ndarray:
-    """(K, P) of one user and the items (K,): stack (F, T, K) of every kernel, taste (K,)."""
+    """(K, P) what rankers read of one user and the items (K,), in the order of pair_features.feature_names.
+
+    stack (F, T, K) every kernel of the user's T impressions and the items, taste (K,)
+    """
     own = tastes.of(user)
     return user_features(
         tastes.item[own],

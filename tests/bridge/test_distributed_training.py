@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmrec_spark.distributed_training import NetworkLearner, meeting_place
+from llmrec_spark.distributed_training import NetworkLearner, check_gpus_of_tasks, meeting_place
 from llmrec_spark.errors import ConfigError, ModelError
 from llmrec_spark.model.network_training import NetworkTask, learn_network
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
@@ -54,6 +54,17 @@ def test_processes_of_a_cluster_want_a_folder_that_all_of_them_reach(tmp_path):
         meeting_place(settings, "spark://somewhere:7077", tmp_path)
     shared = settings.model_copy(update={"folder": "/shared"})
     assert str(meeting_place(shared, "spark://somewhere:7077", tmp_path)) == "/shared"
+
+
+@pytest.mark.parametrize("amount", [None, "0", "0.25"])
+def test_processes_of_a_cluster_that_learn_on_gpus_do_not_share_them(amount):
+    on_gpus = task(processes=2, device="cuda").settings
+    found = amount or "not set"
+    with pytest.raises(ConfigError, match=rf"spark\.task\.resource\.gpu\.amount: is {found}, expected a whole number"):
+        check_gpus_of_tasks(on_gpus, "spark://somewhere:7077", amount)
+    check_gpus_of_tasks(on_gpus, "spark://somewhere:7077", "1")
+    check_gpus_of_tasks(on_gpus, "local[4]", amount)
+    check_gpus_of_tasks(task(processes=2).settings, "spark://somewhere:7077", amount)
 
 
 def test_where_nothing_is_kept_every_network_is_learned_anew(spark, tmp_path, capsys):

@@ -301,9 +301,11 @@ def test_what_moved_since_the_day_before_is_written_and_told_and_fails_the_job_o
     assert "Rows: events, click" in report.read_text(encoding="utf-8")
 
     of_days = {name: sorted(own(spark, folder, name).where("run_date = '2026-03-02'").collect()) for name in OF_DAYS}
-    code, said = job("evaluate_daily", "--config", conf, "--date", "2026-03-01", *narrow)
+    both = ("--from", "2026-03-01", "--to", "2026-03-02")
+    code, said = job("evaluate_daily", "--config", conf, *both, *narrow)
     assert code == 0, said
-    assert "no day before is published and evaluated" in said
+    assert "no day before is published and evaluated" in said  # of the first day
+    assert re.search(r"^ +ALERT rows\.events\.click ", said, re.M)
     for name, rows in of_days.items():
         assert sorted(own(spark, folder, name).where("run_date = '2026-03-02'").collect()) == rows
 

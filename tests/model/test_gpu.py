@@ -24,7 +24,7 @@ BEHAVIOURS = ["lstm", "transformer", "text"]
 
 
 @pytest.mark.parametrize("name", ["minilm", "multilingual"])
-def test_the_vectors_of_texts(name, request):
+def test_a_gpu_gives_texts_the_vectors_of_a_cpu(name, request):
     of_cpu = request.getfixturevalue(name)
     of_gpu = AdEncoder(of_cpu.tokenizer.name_or_path, of_cpu.settings, "cuda")
     found = of_gpu.encode(TEXTS, 4_096).vectors
@@ -35,7 +35,7 @@ def test_the_vectors_of_texts(name, request):
 
 
 @pytest.mark.parametrize("match", FORMS.values(), ids=FORMS)
-def test_the_scores_of_ads(match: MatchConfig, tmp_path):
+def test_a_gpu_gives_ads_the_scores_of_a_cpu(match: MatchConfig, tmp_path):
     world = random_world(3)
     users = random_histories(3, world)
     rows = requests(users, candidates=[sorted(world.live)] * len(users))
@@ -46,8 +46,8 @@ def test_the_scores_of_ads(match: MatchConfig, tmp_path):
         np.testing.assert_allclose(found[1][numbers], found[0][numbers], rtol=0, atol=1e-5)
 
 
-def network(behaviours, **learning):
-    """What the losses of a network are on a device."""
+def losses_of(behaviours, **learning):
+    """The losses of a network that learns."""
     config = NetworkConfig(behaviours=behaviours, width=8, heads=2, dropout=0.0)
     settings = TrainingSettings.model_validate({"epochs": 2, "patience": None, **learning})
     task = NetworkTask(lists(150), ad_table(), config, settings, torch.arange(130), torch.arange(130, 150))
@@ -55,26 +55,26 @@ def network(behaviours, **learning):
 
 
 @pytest.mark.parametrize("behaviours", BEHAVIOURS)
-def test_a_network_that_learns(behaviours):
-    of_cpu = network(behaviours)
-    assert network(behaviours, device="cuda") == pytest.approx(of_cpu, rel=1e-3)
-    assert network(behaviours, device="cuda", mixed_precision=True) == pytest.approx(of_cpu, rel=3e-2)
+def test_a_network_learns_on_a_gpu_with_the_losses_of_a_cpu(behaviours):
+    of_cpu = losses_of(behaviours)
+    assert losses_of(behaviours, device="cuda") == pytest.approx(of_cpu, rel=1e-3)
+    assert losses_of(behaviours, device="cuda", mixed_precision=True) == pytest.approx(of_cpu, rel=3e-2)
 
 
 @pytest.mark.parametrize("objective", ["next", "masked"])
-def test_a_network_that_learns_from_histories_and_varied_ones(objective):
+def test_a_network_is_pretrained_on_a_gpu_and_varied_histories_give_it_the_losses_of_a_cpu(objective):
     learning = {
         "pretraining": {"objective": objective},
         "augmentation": {"crop": 0.2, "mask": 0.1, "reorder": 0.2},
         "adversarial": 0.1,
     }
-    assert network("transformer", device="cuda", **learning) == pytest.approx(
-        network("transformer", **learning), rel=1e-2
+    assert losses_of("transformer", device="cuda", **learning) == pytest.approx(
+        losses_of("transformer", **learning), rel=1e-2
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_adapter_that_learns(kind, gpt_folder, tmp_path):
+def test_an_adapter_learns_on_a_gpu_what_it_learns_on_a_cpu(kind, gpt_folder, tmp_path):
     last = EncoderConfig(pooling="last")
 
     def losses(name, device, **change):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from llmrec_spark.errors import DataError
-from llmrec_spark.ranklens import LOGARITHMS, PLAIN, ads, candidates, dated_lists, events, ranklens_tables
+from llmrec_spark.ranklens import AS_THEY_ARE, LOGARITHMS, ads, candidates, dated_lists, events, ranklens_tables
 from tests.conftest import SHARED_DATA, at, utc
 
 LISTS = "id string, timestamp string, user string, items array<struct<id: string, relevancy: double>>"
@@ -66,9 +66,9 @@ def test_a_film_is_an_ad_and_its_people_are_named_once(spark):
     assert (film.ad_id, film.title, film.description, film.tags) == ("1", "T", "O", ["x"])
     assert (film.category, film.people, film.year) == (["Drama", "War"], ["A", "B", "C", "W"], 1980)
     assert (bare.ad_id, bare.category, bare.year) == ("2", None, None)
-    assert (film.runtime, film.rating, film.log_budget) == (90.0, 7.5, 0.0)
+    assert (film.runtime, film.rating, film.log_budget) == (90.0, 7.5, None)
     assert [film.log_votes, film.log_popularity, film.log_revenue] == pytest.approx([math.log(100), math.log(3.5), 5.0])
-    assert [bare[name] for name in (*PLAIN, *LOGARITHMS)] == [None] * 6
+    assert [bare[name] for name in (*AS_THEY_ARE, *LOGARITHMS)] == [None] * 6
 
 
 def test_a_folder_that_lacks_files_is_refused_with_their_names(spark, tmp_path):

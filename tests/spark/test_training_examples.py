@@ -141,7 +141,7 @@ SWITCHED = {"history": "other_requests", "statistics": "other_folds"}
     "impressions, settings, days_alone",
     [
         (("impression",), {}, [TRAIN_DAY, VALIDATION_DAY]),
-        (("impression",), SWITCHED | {"split": "users", "validation_days": 3, "test_days": 2}, [VALIDATION_DAY]),
+        (("impression",), SWITCHED | {"split": "users", "validation_days": 3, "test_days": 2}, [TRAIN_DAY]),
         ((), {}, [TRAIN_DAY]),
     ],
     ids=["shown", "by users", "acted on"],
