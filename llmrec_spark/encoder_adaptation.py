@@ -58,10 +58,10 @@ def adapt_and_register(
     The model of it, which is not trained, is written to `folder` and registered. Returns the version. Raises DataError
     where too few clicks teach anything, ModelError where `base` has an adapter already.
     """
+    from llmrec_spark.model.checkpoint import refuse_existing
     from llmrec_spark.model.training_checkpoint import remove_checkpoints
 
-    if folder.exists():
-        raise ModelError(f"model {folder}: exists already, expected no such folder. Give another --folder.")
+    refuse_existing(folder)
     seconds: dict[str, float] = {}
     inputs = read_inputs(storage, config)
     adaptation = adapt(

@@ -42,10 +42,11 @@ def train_and_register(
     search   trials and minutes: settings of config.ranker are searched first, and the best of them used
     ablates  says in model card, MLflow and lines what each part brings
 
-    Returns the version.
+    Returns the version. Raises ModelError where `folder` is there already.
     """
-    from llmrec_spark.model.checkpoint import write_trained_model
+    from llmrec_spark.model.checkpoint import refuse_existing, write_trained_model
 
+    refuse_existing(folder)
     budget = Budget(*search) if search is not None else None
     if budget is not None:
         check_searchable(config)

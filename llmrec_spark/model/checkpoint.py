@@ -87,8 +87,7 @@ def write_model(
     """
     from llmrec_spark.model.ad_encoder import digest_of, encoder_files  # here: opening a model needs no torch
 
-    if folder.exists():
-        raise ModelError(f"model {folder}: exists already, expected no such folder. Give another folder.")
+    refuse_existing(folder)
     _check_centre(folder, config, centre)
     if golden.shape != (len(GOLDEN_TEXTS), config.width):
         raise ModelError(f"model {folder}: golden {golden.shape}, expected {(len(GOLDEN_TEXTS), config.width)}.")
@@ -116,6 +115,12 @@ def write_model(
     return model_digest(folder)
 
 
+def refuse_existing(folder: Path) -> None:
+    """Raises ModelError where a model is to be written and something is there: no model is replaced."""
+    if folder.exists():
+        raise ModelError(f"model {folder}: exists already, expected no such folder. Give another folder.")
+
+
 def write_trained_model(
     folder: Path,
     base: Path,
@@ -129,8 +134,7 @@ def write_trained_model(
     settings are those that it was trained with: they say what it reads. Whole or not at all. Encoder, centre and
     keywords are those of `base`, hard links where the file system allows it.
     """
-    if folder.exists():
-        raise ModelError(f"model {folder}: exists already, expected no such folder. Give another folder.")
+    refuse_existing(folder)
     verify_model(base)
     with whole_folder(folder) as new:
         for name in _digests(base):

@@ -28,6 +28,14 @@ def test_columns_that_the_ads_lack_are_named_before_any_work(conf, model_folder,
     assert not (tmp_path / "own" / "training_examples").exists()
 
 
+def test_a_folder_that_is_there_is_refused_before_any_work(conf, model_folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    code, said = job("train_model", "--config", conf, *DAY, "--model", model_folder, "--folder", tmp_path / "mine")
+    assert code == 78, said
+    assert f"model {tmp_path / 'mine'}: exists already" in said
+    assert not (tmp_path / "own" / "training_examples").exists()
+
+
 def test_a_search_without_validation_is_refused_before_any_work(conf, model_folder, tmp_path):
     none = ("--set", "training.validation_days=0", "--search", "2")
     code, said = job("train_model", "--config", conf, *DAY, "--model", model_folder, *none)
