@@ -55,8 +55,8 @@ def read_material(
 ) -> Material:
     """Fills the training tables, encodes the ads as `base` does, reads the lists; `seconds` gets what each took.
 
-    `until` as in fill_training_tables; what a ranker alone reads is left out unless
-    `for_ranker`. Raises DataError where too few lists teach anything.
+    `until` as in fill_training_tables; what a ranker alone reads is left out unless `for_ranker`. Raises DataError
+    where too few lists teach anything.
     """
     with timed(seconds, "training examples"):
         training_set = fill_training_tables(storage, config, inputs, as_of=as_of, until=until)

@@ -12,7 +12,7 @@ from tests.jobs.conftest import Workspace, make_here
 RANKLENS = SHARED_DATA / "ranklens"
 FILES = ("rankings", "interactions", "movies")
 PEOPLE, LISTS_EACH = 5, 2
-CHARACTERS = 60  # of an overview: to encode whole ones is a third of the test
+CHARACTERS = 60  # of an overview: to encode whole ones takes many seconds
 
 pytestmark = pytest.mark.skipif(
     not RANKLENS.is_dir(), reason="RankLens is not beside the checkout (../shared/data/ranklens)"

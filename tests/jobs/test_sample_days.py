@@ -97,7 +97,7 @@ def store_of(workspace: Workspace) -> MlflowClient:
 def test_an_encoder_is_adapted_to_clicks_and_its_adapter_alone_is_stored(for_few):
     """The README's commands, of two fields of text: MiniLM becomes the challenger, and learns."""
     [register], [adapt] = lines_of(CHALLENGER), lines_of(ADAPT)
-    short = "--set text.fields=[title,category]"  # encoding the other fields would be half of the test
+    short = "--set text.fields=[title,category]"  # to encode the long fields takes many seconds
     assert run_here(for_few, f"{register} {short}")[0] == 0
     code, said = run_here(for_few, f"{adapt} {short} --set adapter.pairs=64")
     assert code == 0, said

@@ -5,11 +5,7 @@ import torch
 
 from llmrec_spark.errors import ConfigError
 from llmrec_spark.model import training_loop
-from llmrec_spark.model.network_training import (
-    NetworkTask,
-    learn_network,
-    load_task,
-)
+from llmrec_spark.model.network_training import NetworkTask, learn_network, load_task
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 from tests.model.network_data import ad_table, lists
 
