@@ -39,10 +39,11 @@ install: .venv/.jars ## install everything into .venv (several GB: torch), once
 	@touch $@
 
 sample: .venv/.jars
-	@test -e local/sample/.loaded || { $(SUBMIT) jobs/load_sample.py --config conf/sample.yaml $(QUIET); touch local/sample/.loaded; }
+	@test -e local/sample/.loaded || { $(SUBMIT) jobs/load_sample.py --config conf/sample.yaml $(if $(USERS),--users $(USERS)) $(QUIET); echo "$(USERS)" >local/sample/.loaded; }
+	@test -z "$(USERS)" || test "$(USERS)" = "$$(cat local/sample/.loaded)" || { echo "local/sample has other people: make clean first."; exit 2; }
 	@test -e local/sample/.registered || { $(SUBMIT) jobs/register_model.py --config conf/sample.yaml $(QUIET); touch local/sample/.registered; }
 
-score: sample ## load the sample, register the embedded model, publish 2026-03-01, show three users
+score: sample ## load the sample (USERS=200: of so many people), register the embedded model, publish 2026-03-01, show three users
 	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) --show $(QUIET)
 	@echo "Try next:"
 	@echo "  $(BIN)/spark-sql --properties-file conf/spark-defaults.conf -i conf/sample_views.sql -e \"SELECT * FROM recommendations LIMIT 5\""
@@ -95,8 +96,11 @@ browser:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq >/dev/null \
 		&& apt-get install -y -qq chromium >/dev/null; } || echo "chromium cannot be installed here: the report is not tested in a browser."
 
-test: .venv/.jars browser lint ## lint, types and every test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12  # a job alone keeps one core busy, at most
+test: .venv/.jars browser ## lint, types and every test
+	@# lint beside them, whose one process would leave the other core idle; a job alone keeps one core busy, at most
+	@$(MAKE) --no-print-directory lint & lint=$$!; failed=0; \
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12 || failed=$$?; \
+	wait $$lint && exit $$failed
 
 clean: ## remove what the targets wrote (local/); .venv stays
 	rm -rf local

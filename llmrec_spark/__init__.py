@@ -110,6 +110,7 @@ Around the line
 
 The doors
     session             to Spark
+    worker_daemon       what it forks Python workers from
     storage             to Delta
     runs                what a run did, and what of it can be used again
     model_versions      which version an alias means, and who was champion before

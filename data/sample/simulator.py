@@ -48,12 +48,17 @@ class Log:
     users: pd.DataFrame
 
 
-def simulate_log(ads: pd.DataFrame, *, seed: int = SEED) -> Log:
-    """The log of these ads for 30 days and the first hours of the next, dirt included."""
+def simulate_log(ads: pd.DataFrame, *, seed: int = SEED, users: int | None = None) -> Log:
+    """The log of these ads for 30 days and the first hours of the next, dirt included.
+
+    users  only the first so many by id, with their events and those that name nobody
+    """
     world = make_world(ads, seed)
     events = simulate(world, FIRST_DAY, LAST_DAY + timedelta(days=1))
-    first, late = with_dirt(events[events["event_ts"] < READ_AT], seed)
-    return Log(first, late, world.people)
+    people = world.people.sort_values("user_id").head(users) if users is not None else world.people
+    parts = with_dirt(events[events["event_ts"] < READ_AT], seed)
+    first, late = (one[one["user_id"].isna() | one["user_id"].isin(people["user_id"])] for one in parts)
+    return Log(first, late, people)
 
 
 def answer_log(world: World, day: date, lists: pd.DataFrame) -> pd.DataFrame:

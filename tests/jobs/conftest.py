@@ -36,6 +36,7 @@ LINKED = (
     "notebooks",
 )
 DAY = ("--date", "2026-03-01")
+PEOPLE = 200  # of the sample's 2,000: what a day takes grows with its events
 EVENTS = (
     "event_id string, user_id string, ad_id string, event_type string, event_ts timestamp, request_id string, "
     "position int, query string"
@@ -114,12 +115,12 @@ def write_golden(spark, folder: Path, *, shuffled: bool = False) -> None:
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """A workspace of this file in which `make score` has run, and what it printed: it runs once for all files."""
+    """A workspace of this file in which `make score` has run, of few people, and what it said: it runs once for all."""
     first, said = shared_folder(tmp_path_factory) / "sample", shared_folder(tmp_path_factory) / "sample.txt"
     with FileLock(first.with_suffix(".lock")):
         if not said.exists():
             first.mkdir()
-            done = Workspace(first).run(["make", "score"])
+            done = Workspace(first).run(["make", "score", f"USERS={PEOPLE}"])
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
             said.write_text(done.stdout, encoding="utf-8")
     workspace = Workspace(tmp_path_factory.mktemp("sample"))

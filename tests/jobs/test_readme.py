@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from llmrec_spark.config import Config
-from tests.jobs.conftest import REPOSITORY, Workspace, job_in, make_here
+from tests.jobs.conftest import PEOPLE, REPOSITORY, Workspace, job_in, make_here
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OWN_TABLES = "conf/mine.yaml"
@@ -89,6 +89,7 @@ def test_every_make_target_of_the_readme_is_known():
 
 def test_make_score_shows_three_users_with_reasons_in_words(sample):
     _, said = sample
+    assert re.search(rf"^published 2026-03-01: [\d,]+ rows for {PEOPLE} users\.$", said, re.M)
     assert said.count("── user ") == 3
     assert re.search(r"clicked “[^”]*[\u4e00-\u9fff]", said)
     assert "cold_start" in said

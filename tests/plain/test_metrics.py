@@ -107,7 +107,8 @@ def test_ndcg_and_auc_agree_with_scikit_learn_on_tied_lists(seed):
     assert one_list("group_auc", scores, relevant) == pytest.approx(roc_auc_score(relevant, scores), abs=1e-12)
 
 
-def test_metrics_agree_with_ranx_on_lists_without_ties():
+def test_metrics_agree_with_ranx_on_lists_without_ties(monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # before its import: compiling takes ranx forty times as long
     from ranx import Qrels, Run, evaluate
 
     rng = np.random.default_rng(11)
