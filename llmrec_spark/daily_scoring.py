@@ -128,8 +128,8 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     used = day.checked.ads.join(day.live.select("ad_id").union(behaved).distinct(), on="ad_id", how="left_semi")
     texts = run.stage(AD_TEXTS, lambda: _ad_texts(day, used))
     statistics = run.stage(AD_STATISTICS, lambda: _ad_statistics(day, consented, shown))
-    reads_neighbours = day.reads.ranker_neighbours
-    neighbours = run.stage(AD_NEIGHBOURS, lambda: ad_neighbours(history)) if reads_neighbours else None
+    by = day.reads.ranker_neighbours
+    neighbours = run.stage(AD_NEIGHBOURS, lambda: ad_neighbours(history, by=by)) if by else None
     excluded = run.stage(EXCLUSIONS, lambda: _exclusions(day, consented, shown))
     users = scored_users(day.checked.users, day.checked.events, day.checked.candidates)
     asked = queries.join(

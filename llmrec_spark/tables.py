@@ -104,8 +104,8 @@ AD_NEIGHBOURS = Table(
     table_columns(
         RUN,
         AD,
-        ("neighbours", TEXT_LIST, "ads in the histories of the same users, nearest first"),
-        ("similarities", "array<double>", "users with both / sqrt(users with one x users with the other)"),
+        ("neighbours", TEXT_LIST, "ads in the histories of the same users, most similar first"),
+        ("similarities", "array<double>", "as ranker.neighbours says: their cosine, or their weight in EASE"),
     ),
     key=("run_id", "ad_id"),
     partition=("run_id",),

@@ -60,7 +60,7 @@ def parts(settings: RankerConfig) -> list[Part]:
     from llmrec_spark.model.kernel_groups import COLUMNS, GROUPS, ITSELF, KEYWORDS, PEOPLE, TEXTS
 
     has = {TEXTS: True, KEYWORDS: True, COLUMNS: settings.columns, GROUPS: settings.groups}
-    has |= {PEOPLE: settings.neighbours, ITSELF: True}
+    has |= {PEOPLE: settings.neighbours is not None, ITSELF: True}
     found = [Part(f"{TASTE}{group}", settings, (group,)) for group, there in has.items() if there]
     found.append(Part(f"{EFFECT}texts", settings.model_copy(update={"text_rank": 0})))
     if settings.positions:

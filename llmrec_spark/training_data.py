@@ -111,7 +111,7 @@ def fill_training_tables(
     return training_set
 
 
-def neighbours_before(inputs: Inputs, config: Config, day: date) -> DataFrame:
+def neighbours_before(inputs: Inputs, config: Config, day: date, *, by: str) -> DataFrame:
     """AD_NEIGHBOURS, without run_id, of the histories before `day` 00:00 UTC of users who may be counted."""
     known, of = training_log(inputs, config, day), config.events
     asked = sequences.queries(known.events, searches=of.searches)
@@ -119,7 +119,7 @@ def neighbours_before(inputs: Inputs, config: Config, day: date) -> DataFrame:
     counted = of_training_users(with_folds(behaved.where("is_known")), config.training)
     one = F.struct("event_ts", "event_id", "ad_id")  # its order is that of a history
     newest = counted.groupBy("user_id").agg(F.max_by(one, one, config.sequences.max_behaviours).alias("newest"))
-    return ad_neighbours.ad_neighbours(newest.select("user_id", F.col("newest.ad_id").alias("ad_ids")))
+    return ad_neighbours.ad_neighbours(newest.select("user_id", F.col("newest.ad_id").alias("ad_ids")), by=by)
 
 
 def days_with_rows(known: EvaluatedLog, config: Config, *, as_of: date) -> list[date]:

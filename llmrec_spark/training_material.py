@@ -19,7 +19,7 @@ from llmrec_spark import ad_catalogue, ad_texts, sequences
 from llmrec_spark.ads import checked_ads
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
-from llmrec_spark.errors import DataError
+from llmrec_spark.errors import DataError, ModelError
 from llmrec_spark.evaluated_log import once
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.quarantine import accepted
@@ -58,6 +58,7 @@ def read_material(
     `until` as in fill_training_tables; what a ranker alone reads is left out unless `for_ranker`. Raises DataError
     where too few lists teach anything.
     """
+    by = _neighbours_by(config, base) if for_ranker else None
     with timed(seconds, "training examples"):
         training_set = fill_training_tables(storage, config, inputs, as_of=as_of, until=until)
     of_set = F.col("training_set") == training_set
@@ -65,7 +66,7 @@ def read_material(
     ads = accepted(checked_ads(inputs.tables["ads"]))
     with timed(seconds, "catalogue of ads"):
         folder = scratch / "catalogue"
-        near = _neighbours(config, inputs, base, as_of) if for_ranker else None
+        near = None if by is None else _neighbours(config, inputs, as_of, by)
         write_catalogue(storage, config, inputs, base, ads, histories, folder, near)
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with timed(seconds, "lists in memory"):
@@ -180,23 +181,35 @@ def _material(
     return Material(training_set, folder, catalogue, tuple(config.text.fields), columns, sample, histories)
 
 
-def _neighbours(config: Config, inputs: Inputs, base: ResolvedModel, as_of: date) -> DataFrame | None:
-    """AD_NEIGHBOURS before the first day of the examples, none of which they know; None where no ranker reads any.
+def _neighbours_by(config: Config, base: ResolvedModel) -> str | None:
+    """How the new ranker or the one of `base` finds neighbours, None where neither reads any.
 
-    Raises DataError where no ad has a neighbour by then.
+    Raises ModelError where they do so in two ways.
     """
     from llmrec_spark.model.checkpoint import open_model
 
-    if not (config.ranker.neighbours or open_model(base.folder).config.ranker_neighbours):
-        return None
+    asked, known = config.ranker.neighbours, open_model(base.folder).config.ranker_neighbours
+    if asked and known and asked != known:
+        raise ModelError(
+            f"model {base.version}: reads neighbours by {known}, ranker.neighbours is {asked}; expected one way, since "
+            f"both are judged on one catalogue. Give --model a version that reads none, or set it to {known}."
+        )
+    return asked or known
+
+
+def _neighbours(config: Config, inputs: Inputs, as_of: date, by: str) -> DataFrame:
+    """AD_NEIGHBOURS before the first day of the examples, none of which they know.
+
+    Raises DataError where no ad has a neighbour by then.
+    """
     first = config.training.days(as_of)[0]
-    found = once(neighbours_before(inputs, config, first))
+    found = once(neighbours_before(inputs, config, first, by=by))
     count = found.count()
     say(f"{AD_NEIGHBOURS.name:<16} {count:>10,} rows   of histories before {first}")
     if not count:
         raise DataError(
             f"ranker.neighbours: before {first}, the first day of training, no two ads were acted on by the same "
-            "people; expected a log that is older. Lower training.train_days, or set ranker.neighbours to false."
+            "people; expected a log that is older. Lower training.train_days, or set ranker.neighbours to null."
         )
     return found
 

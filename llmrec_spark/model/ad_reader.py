@@ -23,7 +23,7 @@ class Names(NamedTuple):
 
     columns: tuple[str, ...] = ()  # numbers
     groups: tuple[str, ...] = ()  # words
-    neighbours: bool = False  # and which ads the same people acted on
+    neighbours: str | None = None  # and how it is found which ads the same people acted on, if at all
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class AdReader:
     columns: Mapping[str, tuple[float, float]]  # mean and standard deviation of each
     groups: tuple[str, ...]  # columns of words
     projection: PriorFeatures
-    neighbours: bool = False  # whether ads are alike that the same people acted on
+    neighbours: str | None = None  # likewise, of ads that are alike by it
 
     def features(self, catalogue: Catalogue, columns: np.ndarray) -> ItemFeatures:
         """What the kernels compare, of every item; columns (I, M + G) as catalogue.ad_numbers has them."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -49,8 +49,14 @@ class ModelConfig(BaseModel):
     base: str | None = None  # of an adapted encoder, the registered version whose encoder the adapter changes
     ranker_columns: tuple[str, ...] | None = None  # of ads, numbers that a trained model reads; None: untrained
     ranker_groups: tuple[str, ...] = ()  # of ads, words that it reads
-    ranker_neighbours: bool = False  # whether it reads which ads the same people acted on
+    ranker_neighbours: str | None = None  # how it is found which ads the same people acted on, of one that reads it
     ranker_reranks: bool = False  # whether it scores the best ads of a user anew
+
+    @field_validator("ranker_neighbours", mode="before")
+    @classmethod
+    def of_before_there_were_two(cls, found: object) -> object:
+        """True or false of a model that was trained when there was one way to find neighbours."""
+        return "co_click" if found is True else found or None
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,7 @@ def verify_golden(folder: Path, device: str) -> None:
 
 def _written(config: ModelConfig) -> str:
     """As JSON, which a version before there were neighbours opens too where the model reads none."""
-    return config.model_dump_json(indent=2, exclude=None if config.ranker_neighbours else {"ranker_neighbours"})
+    return config.model_dump_json(indent=2, exclude={"ranker_neighbours"} if config.ranker_neighbours is None else None)
 
 
 def _golden_entries(vectors: np.ndarray) -> list[dict[str, object]]:

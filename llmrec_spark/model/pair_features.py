@@ -5,6 +5,7 @@ With residual r = y - p and n impressions of the history, of each kernel K:
     pull      sum_h K r / sqrt(n + 10)
     nearest   mean of r weighted by softmax(K / .1)
     clicked   mean and maximum of K over clicks;   skipped   the same over skips
+    total     ln(1 + sum over clicks of max(K, 0) / .1): how often, not how often among how many
 
 of each column (year, price, ...): mean of r z, alone and times the ad's z. Beside them the effect of the ad, the
 taste and the user's level. A user without history has 0 in all but effect and level. No feature knows the other ads of
@@ -26,7 +27,16 @@ from llmrec_spark.model.taste_gp import Level, PaddedHistories, PaddedLists, fit
 
 NEAREST = 0.1  # temperature
 DAMPING = 10.0  # impressions
-PARTS = ("pull of", "nearest in", "clicked mean of", "clicked best of", "skipped mean of", "skipped best of")
+FIRST_CLICK = 0.1  # of a total: small beside 1, so that the first click of the ad itself says most
+PARTS = (
+    "pull of",
+    "nearest in",
+    "clicked mean of",
+    "clicked best of",
+    "skipped mean of",
+    "skipped best of",
+    "clicked total of",
+)
 EFFECT, TASTE, LEVEL = SINGLE = ("effect", "taste", "level")
 
 
@@ -112,7 +122,7 @@ def user_features(
 
 
 def kernel_parts(stack: Tensor, residual: Tensor, clicked: Tensor, present: Tensor) -> Tensor:
-    """The PARTS of every kernel, (B, C, 6 F), part by part: stack (B, T, C, F), the others (B, T)."""
+    """The PARTS of every kernel, (B, C, 7 F), part by part: stack (B, T, C, F), the others (B, T)."""
     if not stack.shape[1]:
         return stack.new_zeros(stack.shape[0], stack.shape[2], len(PARTS) * stack.shape[3])
     count = present.sum(dim=1)[:, None, None]
@@ -125,13 +135,15 @@ def kernel_parts(stack: Tensor, residual: Tensor, clicked: Tensor, present: Tens
         mean = torch.einsum("btcf,bt->bcf", stack, chosen.to(stack.dtype)) / number.clamp(min=1)
         best = stack.masked_fill(~chosen[:, :, None, None], -inf).amax(dim=1)
         found += [mean, torch.where(number > 0, best, 0.0)]
-    return torch.cat(found, dim=2)
+    total = torch.einsum("btcf,bt->bcf", stack.clamp(min=0), (clicked & present).to(stack.dtype))
+    return torch.cat([*found, torch.log1p(total / FIRST_CLICK)], dim=2)
 
 
 def behaviour_parts(stack: Tensor, residual: Tensor, clicked: Tensor) -> Tensor:
-    """kernel_parts of one user taken apart, (T, C, 6, F): they add up over the T impressions.
+    """kernel_parts of one user taken apart, (T, C, 7, F): they add up over the T impressions.
 
-    stack (T, C, F), the others (T,). A maximum is due to the first impression that has it.
+    stack (T, C, F), the others (T,). A maximum is due to the first impression that has it, a total's logarithm to each
+    click by its share of the total.
     """
     if not len(stack):
         return stack.new_zeros(0, stack.shape[1], len(PARTS), stack.shape[2])
@@ -145,4 +157,7 @@ def behaviour_parts(stack: Tensor, residual: Tensor, clicked: Tensor) -> Tensor:
             highest, place = stack.masked_fill(~chosen[:, None, None], -inf).max(dim=0, keepdim=True)
             best.scatter_(0, place, highest)
         found.append(best)
+    counted = stack.clamp(min=0) * clicked[:, None, None]
+    total = counted.sum(dim=0)
+    found.append(counted * torch.where(total > 0, torch.log1p(total / FIRST_CLICK) / total, 0.0))
     return torch.stack(found, dim=2)

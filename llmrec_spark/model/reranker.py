@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from llmrec_spark.errors import ModelError
 from llmrec_spark.model.linear_ranker import LinearRanker
-from llmrec_spark.model.pair_features import EFFECT, PARTS, SINGLE, TASTE, behaviour_parts
+from llmrec_spark.model.pair_features import EFFECT, PARTS, SINGLE, TASTE, behaviour_parts, feature_names
 from llmrec_spark.model.ranking_network import RankingNetwork, load_network, save_network
 from llmrec_spark.model.tree_ranker import TreeRanker
 
@@ -105,6 +106,7 @@ class Reranker:
     def save(self, folder: Path) -> None:
         """Writes its files into a folder that is there."""
         named = {"kernels": self.kernels, "columns": self.columns, "weights": dict(self.weights)}
+        named |= {"features": feature_names(self.kernels, self.columns)}  # to know another version's by
         (folder / FILE).write_text(json.dumps(named, ensure_ascii=False, indent=1), encoding="utf-8")
         if self.linear is not None:
             save_file(
@@ -118,11 +120,17 @@ class Reranker:
 
 
 def open_reranker(folder: Path) -> Reranker | None:
-    """What `save` wrote; None where it wrote nothing."""
+    """What `save` wrote; None where it wrote nothing. Raises ModelError for one of other features than today."""
     if not (folder / FILE).exists():
         return None
     numbers = json.loads((folder / FILE).read_bytes())
     linear, trees = folder / LINEAR_FILE, folder / TREES_FILE
+    reads = list(feature_names(numbers["kernels"], numbers["columns"]))
+    if {LINEAR, TREES} & set(numbers["weights"]) and numbers.get("features") != reads:
+        raise ModelError(
+            f"model {folder.parent}: its rerankers were trained on other features than this version of llmrec_spark "
+            "gives them. Train the model again with jobs/train_model.py."
+        )
     return Reranker(
         kernels=tuple(numbers["kernels"]),
         columns=tuple(numbers["columns"]),

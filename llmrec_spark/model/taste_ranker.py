@@ -137,7 +137,7 @@ def open_taste_ranker(folder: str) -> TasteRanker:
             columns={name: (mean, spread) for name, (mean, spread) in numbers["columns"].items()},
             groups=tuple(numbers["groups"]),
             projection=PriorFeatures(arrays["components"]),
-            neighbours=numbers.get("neighbours", False),  # of a ranker from before there were any
+            neighbours=numbers.get("neighbours"),  # of a ranker from before there were any: None
         ),
         theta=numbers["theta"],
         positions=arrays["positions"],

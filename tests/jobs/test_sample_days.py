@@ -72,7 +72,7 @@ def for_few(sample) -> Workspace:
     sample = yaml.safe_load((conf / "sample.yaml").read_text(encoding="utf-8"))
     sample["training"] |= {"train_days": 2, "conversion_days": 1}
     sample["promotion"] |= {"min_users": 10}
-    sample["ranker"] |= {"neighbours": True}
+    sample["ranker"] |= {"neighbours": "ease"}
     (conf / "sample.yaml").write_text(yaml.safe_dump(sample), encoding="utf-8")
     return workspace
 

@@ -1,11 +1,14 @@
 """What train_model and score_daily say where a model cannot be trained, or is not; on the golden tables."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from llmrec_spark.config import MlflowConfig
+from llmrec_spark.model.checkpoint import write_trained_model
+from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.registry import search_log
 from llmrec_spark.tracked_trials import Trial
 from tests.jobs.conftest import DAY, job
@@ -33,6 +36,16 @@ def test_a_folder_that_is_there_is_refused_before_any_work(conf, model_folder, t
     code, said = job("train_model", "--config", conf, *DAY, "--model", model_folder, "--folder", tmp_path / "mine")
     assert code == 78, said
     assert f"model {tmp_path / 'mine'}: exists already" in said
+    assert not (tmp_path / "own" / "training_examples").exists()
+
+
+def test_rankers_that_find_neighbours_in_two_ways_are_not_judged_together(conf, model_folder, tmp_path):
+    settings = RankerConfig(neighbours="co_click")
+    write_trained_model(tmp_path / "base", model_folder, Path.mkdir, settings=settings, card="")
+    other = ("--set", "ranker.neighbours=ease")
+    code, said = job("train_model", "--config", conf, *DAY, "--model", tmp_path / "base", *other)
+    assert code == 78, said
+    assert "reads neighbours by co_click, ranker.neighbours is ease; expected one way" in said
     assert not (tmp_path / "own" / "training_examples").exists()
 
 

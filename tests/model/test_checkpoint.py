@@ -225,19 +225,21 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
         folder.mkdir()
         (folder / "ranker.json").write_text("{}", encoding="utf-8")
 
-    settings = RankerConfig(columns=("year",), groups=("category",), neighbours=True, rerank=("linear",))
+    settings = RankerConfig(columns=("year",), groups=("category",), neighbours="ease", rerank=("linear",))
     digest = write_trained_model(tmp_path / "new", model_folder, save, settings=settings, card="# A card\n")
     base, trained = open_model(model_folder), open_model(tmp_path / "new")
     assert base.ranker is None
     assert trained.ranker == tmp_path / "new" / "ranker"
     assert trained.config.ranker_columns == ("year",)
     assert trained.config.ranker_groups == ("category",)
-    assert trained.config.ranker_neighbours
+    assert trained.config.ranker_neighbours == "ease"
     assert "ranker_neighbours" not in (model_folder / "config.json").read_text()  # older versions open it too
     assert trained.config.ranker_reranks
     assert trained.config.encoder_digest == base.config.encoder_digest
     assert (trained.digest, verify_model(tmp_path / "new")) == (digest, digest)
     assert digest != base.digest
+    of_before = trained.config.model_dump() | {"ranker_neighbours": True}  # when there was one way to find them
+    assert ModelConfig.model_validate(of_before).ranker_neighbours == "co_click"
     again = write_trained_model(tmp_path / "again", tmp_path / "new", save, settings=RankerConfig(), card="# Two\n")
     assert again not in (digest, base.digest)
     (tmp_path / "new" / "ranker" / "MODEL_CARD.md").write_text("changed", encoding="utf-8")

@@ -56,7 +56,7 @@ def learned(shown):
     def train(names):
         return train_taste_ranker(made, ("title",), columns, names, examples, seen, totals, SETTINGS)
 
-    return made, columns, train(Names(neighbours=True)), train(Names())
+    return made, columns, train(Names(neighbours="co_click")), train(Names())
 
 
 def test_a_taste_is_made_of_what_the_same_people_click(learned, shown):

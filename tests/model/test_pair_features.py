@@ -71,6 +71,7 @@ def test_features_are_those_of_the_docstring(seed):
                     "clicked best of": k[y > 0].max() if (y > 0).any() else 0,
                     "skipped mean of": k[y == 0].mean() if (y == 0).any() else 0,
                     "skipped best of": k[y == 0].max() if (y == 0).any() else 0,
+                    "clicked total of": np.log(1 + np.maximum(k[y > 0], 0).sum() / 0.1),
                 }
                 for part, value in expected.items():
                     assert found[f"{part} {name}"][user, ad] == pytest.approx(value, abs=1e-5)

@@ -1,13 +1,16 @@
 """A reranker beside the taste: trained on a small world, saved, and taken apart."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from llmrec_spark.errors import ModelError
 from llmrec_spark.model.linear_ranker import fit_linear_ranker
 from llmrec_spark.model.pair_features import behaviour_parts, feature_names
-from llmrec_spark.model.reranker import Reranker, open_reranker
+from llmrec_spark.model.reranker import FILE, Reranker, open_reranker
 from llmrec_spark.model.taste_ranker import open_taste_ranker
 from llmrec_spark.model.taste_reranking import reranked, terms_of
 from llmrec_spark.model.tree_ranker import fit_tree_ranker
@@ -42,6 +45,14 @@ def test_a_saved_reranker_scores_the_same(tmp_path, parts):
         np.testing.assert_array_equal(opened.scores(first, features, None)[name], one)
     assert (opened.kernels, opened.columns, opened.weights) == (ranker.kernels, ranker.columns, ranker.weights)
     assert open_reranker(tmp_path / "other") is None
+
+
+def test_one_trained_on_other_features_is_refused(tmp_path):
+    some_reranker(0).save(tmp_path)
+    numbers = json.loads((tmp_path / FILE).read_bytes())
+    (tmp_path / FILE).write_text(json.dumps(numbers | {"features": numbers["features"][:-1]}))
+    with pytest.raises(ModelError, match=r"trained on other features .*\. Train the model again"):
+        open_reranker(tmp_path)
 
 
 def test_its_score_is_the_weighted_sum():

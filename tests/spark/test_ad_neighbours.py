@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from llmrec_spark.ad_neighbours import ad_neighbours
+from llmrec_spark.ad_neighbours import PENALTY, ad_neighbours
 from llmrec_spark.tables import AD_NEIGHBOURS
 
 HISTORIES = [
@@ -17,9 +18,12 @@ HISTORIES = [
 ]
 
 
-def neighbours(spark, histories=HISTORIES, **how):
+BOTH = pytest.mark.parametrize("by", ["co_click", "ease"])
+
+
+def neighbours(spark, histories=HISTORIES, *, by="co_click", **how):
     rows = spark.createDataFrame(histories, "user_id string, ad_ids array<string>")
-    found = ad_neighbours(rows, **{"most": 10, **how})
+    found = ad_neighbours(rows, by=by, **{"most": 10, **how})
     assert set(found.columns) == {column.name for column in AD_NEIGHBOURS.columns} - {"run_id"}
     assert dict(found.dtypes)["similarities"] == "array<double>"
     return {row.ad_id: dict(zip(row.neighbours, row.similarities, strict=True)) for row in found.collect()}
@@ -32,8 +36,29 @@ def test_a_similarity_is_the_cosine_of_who_acted_on_either(spark):
     assert list(found["a"]) == ["c", "b"]  # nearest first
 
 
-def test_the_nearest_are_kept_and_equal_ones_by_their_id(spark):
-    found = neighbours(spark, [(user, ["a", "b", "c", "d"]) for user in ("u1", "u2")], most=2)
+def test_weights_of_ease_are_those_of_one_ridge_regression_an_ad(spark):
+    rng = np.random.default_rng(5)
+    has = rng.random((60, 6)) < np.linspace(0.2, 0.7, 6)
+    has[:, 5] = has[:, 4] ^ (rng.random(60) < 0.1)
+    has[:, 3] &= ~has[:, 0] | (np.cumsum(has[:, 0]) < 3)  # with few of the first ad's users
+    histories = [(f"u{user}", [f"a{ad}" for ad in np.flatnonzero(own)]) for user, own in enumerate(has)]
+    expected = {f"a{ad}": {} for ad in range(6)}
+    for ad in range(6):
+        others = [other for other in range(6) if other != ad]
+        rest = has[:, others].astype(float)
+        weights = np.linalg.solve(rest.T @ rest + PENALTY * np.eye(5), rest.T @ has[:, ad])
+        for other, weight in zip(others, weights, strict=True):
+            if weight > 0 and (has[:, ad] & has[:, other]).sum() >= 2:
+                expected[f"a{other}"][f"a{ad}"] = pytest.approx(weight, abs=1e-6)
+    found = neighbours(spark, histories, by="ease")
+    assert found == {ad: near for ad, near in expected.items() if near}
+    assert len(found["a0"]) < 5
+    assert next(iter(found["a4"])) == "a5"
+
+
+@BOTH
+def test_the_nearest_are_kept_and_equal_ones_by_their_id(spark, by):
+    found = neighbours(spark, [(user, ["a", "b", "c", "d"]) for user in ("u1", "u2")], by=by, most=2)
     assert {ad: list(near) for ad, near in found.items()} == {
         "a": ["d", "c"],
         "b": ["d", "c"],
@@ -42,11 +67,14 @@ def test_the_nearest_are_kept_and_equal_ones_by_their_id(spark):
     }
 
 
-def test_of_many_users_the_same_few_are_counted_however_rows_arrive(spark):
+@BOTH
+def test_of_many_users_the_same_few_are_counted_however_rows_arrive(spark, by):
     many = [(f"u{number}", [f"a{number % 7}", f"a{number % 5}", f"a{number % 3}"]) for number in range(40)]
-    found = neighbours(spark, many, users=20)
-    assert neighbours(spark, many[::-1], users=20) == found != neighbours(spark, many)
+    found = neighbours(spark, many, by=by, users=20)
+    assert neighbours(spark, many[::-1], by=by, users=20) == found != neighbours(spark, many, by=by)
 
 
-def test_nobody_beside_anybody_gives_no_row(spark):
-    assert neighbours(spark, [("u1", ["a"]), ("u2", []), ("u3", [None])]) == {}
+@BOTH
+def test_nobody_beside_anybody_gives_no_row(spark, by):
+    assert neighbours(spark, [("u1", ["a"]), ("u2", []), ("u3", [None])], by=by) == {}
+    assert neighbours(spark, [("u1", []), ("u2", [None])], by=by) == {}

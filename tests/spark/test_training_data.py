@@ -240,7 +240,7 @@ def test_neighbours_know_the_histories_before_their_day_of_those_who_may_be_coun
         inputs = inputs_of(spark)
         inputs.tables["events"] = events_of(spark, *rows)
         config = config_of().model_copy(update={"training": TrainingConfig(**SETTINGS | training)})
-        return sorted(neighbours_before(inputs, config, DAY - timedelta(days=1)).collect())
+        return sorted(neighbours_before(inputs, config, DAY - timedelta(days=1), by="co_click").collect())
 
     known = near([*log_rows(), *more])
     assert [(row.ad_id, row.neighbours, row.similarities) for row in known] == [
