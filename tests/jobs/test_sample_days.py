@@ -51,17 +51,6 @@ def test_the_tour_runs_on_the_sample(sample):
     assert sum("image/png" in shown for shown in outputs(workspace, "tour")) == 2
 
 
-def test_make_evaluate_plays_a_day_and_judges_it(spark, sample):
-    """The day that make score published, which it finds published."""
-    workspace, _ = sample
-    done = make_here(workspace, "evaluate", "DAYS=2026-03-01")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "2026-03-01 is published already, by run" in done.stdout
-    assert re.search(r"^2026-03-01: [\d,]{5,} events answer run [0-9a-f]{16}$", done.stdout, re.M)
-    assert re.search(r"^ctr +0\.\d+ \[0\.\d+, 0\.\d+\]$", done.stdout, re.M)
-    assert re.search(r"^score - popularity +-?0\.\d+ \[", done.stdout, re.M)
-
-
 @pytest.fixture(scope="module")
 def for_few(sample) -> Workspace:
     """The workspace with a conf of its own, that learns from fewer days and judges fewer users."""
@@ -72,7 +61,7 @@ def for_few(sample) -> Workspace:
     sample = yaml.safe_load((conf / "sample.yaml").read_text(encoding="utf-8"))
     sample["training"] |= {"train_days": 2, "conversion_days": 1}
     sample["promotion"] |= {"min_users": 10}
-    sample["ranker"] |= {"neighbours": "ease"}
+    sample["ranker"] |= {"neighbours": "ease", "kernel_lists": 600}
     (conf / "sample.yaml").write_text(yaml.safe_dump(sample), encoding="utf-8")
     return workspace
 
@@ -86,7 +75,7 @@ def test_an_encoder_is_adapted_to_clicks_and_its_adapter_alone_is_stored(for_few
     [register], [adapt] = lines_of(CHALLENGER), lines_of(ADAPT)
     short = "--set text.fields=[title,category]"  # to encode the long fields takes many seconds
     assert run_here(for_few, f"{register} {short}")[0] == 0
-    code, said = run_here(for_few, f"{adapt} {short} --set adapter.pairs=64")
+    code, said = run_here(for_few, f"{adapt} {short} --set adapter.pairs=32")
     assert code == 0, said
     assert re.search(r"^adapted - base: nDCG@10 [+-]0\.\d{4} \[", said, re.M)
     store = store_of(for_few)
@@ -142,6 +131,24 @@ def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few, made
     near = spark.read.format("delta").load(str(tables / "ad_neighbours"))
     assert near.where("size(neighbours) NOT BETWEEN 1 AND 50 OR array_contains(neighbours, ad_id)").count() == 0
     assert near.select("run_id").distinct().count() == 2  # the shadow run and the next day's
+
+
+def test_make_train_plays_the_day_that_make_score_published_and_judges_it(made, trained):
+    assert "2026-03-01 is published already, by run" in made.stdout
+    assert re.search(r"^2026-03-01: [\d,]{5,} events answer run [0-9a-f]{16}$", made.stdout, re.M)
+    assert re.search(r"^ctr +0\.\d+ \[0\.\d+, 0\.\d+\]$", made.stdout, re.M)
+    assert re.search(r"^score - popularity +-?0\.\d+ \[", made.stdout, re.M)
+
+
+def test_make_evaluate_does_for_each_day_what_make_train_does_for_one(for_few):
+    done = for_few.run(["make", "evaluate", "SUBMIT=echo", "DAYS=2026-03-01 2026-03-02"])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    [train] = re.findall(r"^train: .*\n((?:\t.*\n)+)", recipes(), re.M)
+    jobs = [line.split("/")[1].split(".")[0] for line in lines]
+    assert jobs == ["score_daily", "simulate_day", "evaluate_daily"] * 2
+    assert all(f"{SUBMIT}{line}" in train for line in lines[:3])
+    assert lines[3:] == [line.replace("03-01", "03-02") for line in lines[:3]]
 
 
 def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clicks(for_few, challenger):
