@@ -110,7 +110,7 @@ def tidy_workers():
 @pytest.mark.usefixtures("tidy_workers")
 def test_shuffled_doubled_and_later_input_gives_the_same_rows_on_another_host(spark, golden, first_day):
     write_golden(spark, golden.folder, shuffled=True)
-    done = golden.submit("score_daily", *DAY, "--force", conf=ANOTHER_HOST, env={"TZ": "Asia/Shanghai"})
+    done = golden.submit("score_daily", *DAY, "--force", "--recompute", conf=ANOTHER_HOST, env={"TZ": "Asia/Shanghai"})
     assert done.returncode == 0, done.stdout + done.stderr
     same_rows(published(spark, golden), first_day)
     runs = spark.read.format("delta").load(str(golden.folder / "local/golden/tables/runs"))
