@@ -21,7 +21,7 @@ MOST = 50  # neighbours kept of an ad
 FEWEST_TOGETHER = 2  # users with both ads: what one did alone says little, and would tell others of it
 USERS = 100_000  # whose histories are counted; pairs that matter stand in many
 PENALTY = 300.0  # of EASE, in users
-ADS = 10_000  # of EASE, those with most users: its matrix has as many rows and columns, 800 MB of one worker
+ADS = 10_000  # of EASE, those with most users: one worker holds several matrices of so many rows, 800 MB each
 DECIMALS = 6  # of a weight of EASE: the last ones of an inverse are those of its processor
 
 

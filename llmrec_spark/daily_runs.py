@@ -165,10 +165,18 @@ def check_model(model: ResolvedModel, config: Config, inputs: Inputs) -> None:
 
 
 def check_fields(model: ResolvedModel, config: Config) -> ModelConfig:
-    """What the model is. Raises ModelError where it was registered for other text fields than the configuration's."""
+    """What the model is. Raises ModelError where it was registered for other text fields than the configuration's.
+
+    Or where its rerankers read other features than this version gives them.
+    """
     from llmrec_spark.model.checkpoint import open_model
 
-    opened = open_model(model.folder).config
+    found = open_model(model.folder)
+    opened = found.config
+    if found.ranker is not None and opened.ranker_reranks:
+        from llmrec_spark.model.reranker import open_reranker  # imports torch
+
+        open_reranker(found.ranker)
     if tuple(opened.fields) != tuple(config.text.fields):
         raise ModelError(
             f"model {model.version}: was registered for text.fields {list(opened.fields)}, the configuration has "

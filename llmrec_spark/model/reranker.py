@@ -129,7 +129,7 @@ def open_reranker(folder: Path) -> Reranker | None:
     if {LINEAR, TREES} & set(numbers["weights"]) and numbers.get("features") != reads:
         raise ModelError(
             f"model {folder.parent}: its rerankers were trained on other features than this version of llmrec_spark "
-            "gives them. Train the model again with jobs/train_model.py."
+            "gives them. Train again: jobs/train_model.py, with an untrained version as --model."
         )
     return Reranker(
         kernels=tuple(numbers["kernels"]),

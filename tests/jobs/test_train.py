@@ -1,5 +1,6 @@
 """What train_model and score_daily say where a model cannot be trained, or is not; on the golden tables."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,22 @@ def test_rankers_that_find_neighbours_in_two_ways_are_not_judged_together(conf, 
     assert code == 78, said
     assert "reads neighbours by co_click, ranker.neighbours is ease; expected one way" in said
     assert not (tmp_path / "own" / "training_examples").exists()
+
+
+@pytest.mark.parametrize("name", ["train_model", "score_daily"])
+def test_rerankers_of_another_version_are_refused_before_any_work(conf, model_folder, tmp_path, name):
+    def save(folder):
+        folder.mkdir()
+        of_before = {"kernels": ["same"], "columns": [], "weights": {"taste": 1.0, "linear": 1.0}}
+        (folder / "reranker.json").write_text(json.dumps(of_before), encoding="utf-8")
+
+    settings = RankerConfig(rerank=("linear",))
+    write_trained_model(tmp_path / "base", model_folder, save, settings=settings, card="")
+    code, said = job(name, "--config", conf, *DAY, "--model", tmp_path / "base")
+    assert code == 78, said
+    assert "trained on other features than this version" in said
+    assert "with an untrained version as --model" in said
+    assert not (tmp_path / "own").exists()
 
 
 def test_a_search_without_validation_is_refused_before_any_work(conf, model_folder, tmp_path):

@@ -51,7 +51,7 @@ def test_one_trained_on_other_features_is_refused(tmp_path):
     some_reranker(0).save(tmp_path)
     numbers = json.loads((tmp_path / FILE).read_bytes())
     (tmp_path / FILE).write_text(json.dumps(numbers | {"features": numbers["features"][:-1]}))
-    with pytest.raises(ModelError, match=r"trained on other features .*\. Train the model again"):
+    with pytest.raises(ModelError, match=r"trained on other features .*\. Train again"):
         open_reranker(tmp_path)
 
 
