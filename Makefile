@@ -9,6 +9,7 @@ BIN := .venv/bin
 unexport SPARK_HOME SPARK_CONF_DIR  # of another Spark, which bin/spark-submit would start
 export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
 export PYSPARK_DRIVER_PYTHON := $(CURDIR)/$(BIN)/python
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 SUBMIT := $(BIN)/spark-submit --properties-file conf/spark-defaults.conf
 # Ivy's report of how it found the JARs is left out, and its failure said in a sentence; all else of stderr is shown.
 IVY := ^(WARNING: Using incubator|Ivy |The jars for|io.delta.delta|:: |\t(\[|found |confs:|[0-9]+ artifacts|:: |---|\||.* (from .* in|by \[)))|^$$|^Downloading artifacts
@@ -88,9 +89,7 @@ ui: .venv/.installed ## the MLflow UI on the sample's runs, http://127.0.0.1:500
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///local/sample/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
 
 lint: .venv/.installed ## ruff and mypy
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(LINT)
 
 browser:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq >/dev/null \
@@ -98,9 +97,9 @@ browser:
 
 test: .venv/.jars browser ## lint, types and every test
 	@# lint beside them, whose one process would leave the other core idle; a job alone keeps one core busy, at most
-	@$(MAKE) --no-print-directory lint & lint=$$!; failed=0; \
+	@{ $(LINT); } >.venv/lint.log 2>&1 & lint=$$!; failed=0; \
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12 || failed=$$?; \
-	wait $$lint && exit $$failed
+	wait $$lint || failed=1; cat .venv/lint.log; exit $$failed
 
 clean: ## remove what the targets wrote (local/); .venv stays
 	rm -rf local

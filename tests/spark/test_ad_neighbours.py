@@ -67,6 +67,12 @@ def test_the_nearest_are_kept_and_equal_ones_by_their_id(spark, by):
     }
 
 
+def test_ease_compares_the_ads_with_most_users_and_of_equal_ones_the_smaller_ids(spark):
+    histories = [(f"u{user}", ["a", "b", "c", "d"]) for user in range(3)] + [("u3", ["d", "c"])]
+    found = neighbours(spark, histories, by="ease", ads=3)
+    assert {ad: list(near) for ad, near in found.items()} == {"a": ["d", "c"], "c": ["d", "a"], "d": ["c", "a"]}
+
+
 @BOTH
 def test_of_many_users_the_same_few_are_counted_however_rows_arrive(spark, by):
     many = [(f"u{number}", [f"a{number % 7}", f"a{number % 5}", f"a{number % 3}"]) for number in range(40)]
