@@ -19,7 +19,7 @@ class RankerConfig(Section):
     text_rank: int = Field(150, ge=0)  # numbers that the texts of an ad are made narrow to, to expect its pull; 0: none
     columns: tuple[str, ...] = ()  # of `ads`, numbers, counts as logarithms: users like one end of them, or near ones
     groups: tuple[str, ...] = ()  # of `ads`, words such as category or advertiser_id: those of one value are alike
-    neighbours: Literal["co_click", "ease"] | None = None  # ads are alike too that the same people acted on, as it says
+    neighbours: Literal["co_click", "ease", "als"] | None = None  # also alike: ads that the same people acted on
     rerank: tuple[Literal["linear", "trees", "network"], ...] = ()  # rankers of a taste's best ads, stacked with it
     positions: bool = True  # take positions out of clicks; false where they say nothing, or a user ranks them anew
     calibration: Literal["platt", "isotonic"] = "platt"  # isotonic: Platt's, then on a rising curve
