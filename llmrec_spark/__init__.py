@@ -66,6 +66,7 @@ Around the line
     column_maps         an input under our column names and types
     daily_inputs        the company's tables pinned, checked, counted
     model_registration  an encoder becomes a model
+    history_texts       the clicks and skips of a user as a language model reads them
     daily_catalogue     the ads of a day, encoded and shared
     daily_scoring       the stages of one day in order
     daily_publishing    the one commit that readers see, and what is forgotten

@@ -35,6 +35,7 @@ from llmrec_spark.daily_catalogue import ranker_figures, share_catalogue
 from llmrec_spark.daily_inputs import CheckedInputs, Inputs, check_inputs
 from llmrec_spark.errors import DataError
 from llmrec_spark.events import with_consent
+from llmrec_spark.history_texts import history_vectors
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import Run, say
 from llmrec_spark.session import parallel_tasks, shuffle_tasks
@@ -152,6 +153,9 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         neighbours=neighbours,
     )
     liked = run.stage(TASTES, lambda: _tastes(day, history, catalogue)) if day.is_trained else None
+    if liked is not None and day.reads.ranker_reads_texts:
+        read, run.counts["history_texts"] = history_vectors(storage, config, day.model.folder, history, texts)
+        liked = liked.join(day.keep(read), on="user_id", how="left")
     behaviours = sequences.histories(
         history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
     )
@@ -162,8 +166,7 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, people, live_figures, catalogue))
     [lists] = recommendations.list_counts(users, ranked, scored, length=config.ranking.max_per_user).collect()
     run.counts |= lists.asDict()
-    audited = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking)
-    [found] = audited.collect()
+    [found] = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking).collect()
     recommendations.refuse_bad_lists(run.run_id, found.asDict(), config.audit)
 
 

@@ -17,6 +17,7 @@ USERS_AT_ONCE = 512  # rows of the score matrix in memory
 RERANKED_AT_ONCE = 64  # users
 FIGURES = ("match", "background", "rate", "lift", "log_odds", "score")
 SCHEMA = ", ".join(["user_id string, ad_id string", *(f"{name} double" for name in FIGURES)])
+TEXTS = "texts"  # of a user's history, where the model reads it as text: history_texts.history_vectors
 TASTE = ("level", "shown_ads", "clicked", "age_days", "weights", "residuals")  # of a user, NULL without a trained model
 
 
@@ -56,10 +57,11 @@ def match_requests(
 
 
 def with_tastes(users: DataFrame, tastes: DataFrame | None) -> DataFrame:
-    """`users` with TASTE, NULL where a user has none, and shown_types."""
+    """`users` with TASTE, NULL where a user has none, shown_types and, if `tastes` has them, TEXTS."""
     if tastes is not None:
         clicked = F.transform("shown_types", lambda kind: kind != SKIP)
-        known = tastes.withColumn("clicked", clicked).select("user_id", *TASTE, "shown_types")
+        texts = [name for name in tastes.columns if name == TEXTS]
+        known = tastes.withColumn("clicked", clicked).select("user_id", *TASTE, "shown_types", *texts)
         return users.join(known, on="user_id", how="left")
     numbers = ["array<double>"] * 3
     kinds = ("double", "array<string>", "array<boolean>", *numbers, "array<string>")

@@ -35,8 +35,7 @@ class RankerConfig(Section):
             raise ValueError(f"rerank is {list(self.rerank)}, expected each once")
         return self
 
-    @model_validator(mode="after")
-    def a_network_reads_behaviours(self) -> RankerConfig:
-        if "network" in self.rerank and self.network.behaviours == "text":
-            raise ValueError("rerank: network.behaviours is text, which no job makes; expected lstm or transformer")
-        return self
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it reads histories as a language model does."""
+        return "network" in self.rerank and self.network.behaviours == "text"

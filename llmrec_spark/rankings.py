@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
 from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
-from llmrec_spark.matches import TASTE, with_tastes
+from llmrec_spark.matches import TASTE, TEXTS, with_tastes
 from llmrec_spark.session import shared_folder, task_device
 from llmrec_spark.texts import normalise
 
@@ -98,10 +98,12 @@ def rankings(
         for batch in batches:
             yield make(batch)
 
-    together = with_tastes(matched.join(histories, on="user_id", how="left"), tastes).select(
-        "user_id", *LISTED, "ad_ids", "query_hashes", "event_types", "log_priors", *TASTE, "shown_types"
+    known = with_tastes(matched.join(histories, on="user_id", how="left"), tastes)
+    texts = [name for name in known.columns if name == TEXTS]
+    together = known.select(
+        "user_id", *LISTED, "ad_ids", "query_hashes", "event_types", "log_priors", *TASTE, "shown_types", *texts
     )
     ranked = together.mapInPandas(rank_partition, SCHEMA)
     unknown = F.lit(None).cast("double")
-    known = {name: F.nanvl(name, unknown) for name in ("match", *TRAINED)}
-    return ranked.withColumns(known | {"propensity": unknown, "model_version": F.lit(model_version)})
+    numbers = {name: F.nanvl(name, unknown) for name in ("match", *TRAINED)}
+    return ranked.withColumns(numbers | {"propensity": unknown, "model_version": F.lit(model_version)})

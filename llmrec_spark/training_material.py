@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.errors import DataError, ModelError
 from llmrec_spark.evaluated_log import once
+from llmrec_spark.history_texts import texts_of_lists
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.quarantine import accepted
 from llmrec_spark.ranker_config import RankerConfig
@@ -29,6 +30,7 @@ from llmrec_spark.runs import say
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import AD_NEIGHBOURS, TEXT_VECTORS
 from llmrec_spark.training_data import fill_training_tables, neighbours_before
+from llmrec_spark.training_histories import KEY
 from llmrec_spark.training_judgement import of_items
 from llmrec_spark.training_tables import TRAINING_EXAMPLES, TRAINING_HISTORIES
 
@@ -58,6 +60,8 @@ def read_material(
     `until` as in fill_training_tables; what a ranker alone reads is left out unless `for_ranker`. Raises DataError
     where too few lists teach anything.
     """
+    from llmrec_spark.model.checkpoint import open_model
+
     by = _neighbours_by(config, base) if for_ranker else None
     with timed(seconds, "training examples"):
         training_set = fill_training_tables(storage, config, inputs, as_of=as_of, until=until)
@@ -70,7 +74,17 @@ def read_material(
         write_catalogue(storage, config, inputs, base, ads, histories, folder, near)
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with timed(seconds, "lists in memory"):
-        return _material(config, training_set, folder, columns, examples, histories)
+        material = _material(config, training_set, folder, columns, examples, histories)
+    if for_ranker and (config.ranker.reads_texts or open_model(base.folder).config.ranker_reads_texts):
+        with timed(seconds, "texts of histories"):
+            texts = ad_texts.ad_texts(
+                ad_texts.field_texts(ads, fields=material.fields, max_characters=config.text.max_characters)
+            )
+            sample = material.sample
+            of_lists = texts_of_lists(storage, config, base.folder, histories, texts, sample.histories, by=KEY)
+            before = sample.before._replace(texts=of_lists)
+            material = replace(material, sample=sample._replace(before=before))
+    return material
 
 
 def write_catalogue(

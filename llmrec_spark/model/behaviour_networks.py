@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmrec_spark.model.network_batches import KINDS, SKIPPED, Behaviours
+from llmrec_spark.model.network_batches import KINDS, SKIPPED, TEXT_ROLES, Behaviours
 from llmrec_spark.network_config import NetworkConfig
 
 GAP_BUCKETS = 24  # of time between two behaviours, each twice as long as the one before: hours to centuries
 START_BUCKET = GAP_BUCKETS  # the start token has no time
 SMALL = 0.02  # first size of what is added to an ad's vector: at first a token is nearly the ad itself
-TEXT_ROLES = 2  # the clicks as one text, the skips as another
 PRIOR_BEHAVIOURS = 10.0  # in the mean over a history: a short one says less
 
 

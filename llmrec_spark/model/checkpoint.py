@@ -51,6 +51,7 @@ class ModelConfig(BaseModel):
     ranker_groups: tuple[str, ...] = ()  # of ads, words that it reads
     ranker_neighbours: str | None = None  # how it is found which ads the same people acted on, of one that reads it
     ranker_reranks: bool = False  # whether it scores the best ads of a user anew
+    ranker_reads_texts: bool = False  # and reads histories as texts for that
 
     @field_validator("ranker_neighbours", mode="before")
     @classmethod
@@ -152,6 +153,7 @@ def write_trained_model(
             "ranker_groups": settings.groups,
             "ranker_neighbours": settings.neighbours,
             "ranker_reranks": bool(settings.rerank),
+            "ranker_reads_texts": settings.reads_texts,
         }
         config = open_model(base).config.model_copy(update=reads)
         (new / "config.json").write_text(_written(config), encoding="utf-8")
@@ -214,8 +216,9 @@ def verify_golden(folder: Path, device: str) -> None:
 
 
 def _written(config: ModelConfig) -> str:
-    """As JSON, which a version before there were neighbours opens too where the model reads none."""
-    return config.model_dump_json(indent=2, exclude={"ranker_neighbours"} if config.ranker_neighbours is None else None)
+    """As JSON, which a version before there were neighbours, or texts of histories, opens too where it reads none."""
+    newer = {"ranker_neighbours": config.ranker_neighbours, "ranker_reads_texts": config.ranker_reads_texts}
+    return config.model_dump_json(indent=2, exclude={name for name, value in newer.items() if not value})
 
 
 def _golden_entries(vectors: np.ndarray) -> list[dict[str, object]]:

@@ -30,6 +30,7 @@ from llmrec_spark.model.taste_gp import (
 )
 from llmrec_spark.model.taste_ranker import TasteRanker
 from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
+from llmrec_spark.network_config import NetworkConfig
 
 LARGEST_STACK = 2**28  # numbers of every kernel of every pair, 1 GB; more are worked out list by list
 LISTS_AT_ONCE = 64
@@ -55,6 +56,7 @@ class Tasted(NamedTuple):
     effect: np.ndarray  # (n,)
     taste: np.ndarray  # (L, C)
     age_days: Tensor  # (L, T) of the histories
+    texts: Tensor | None  # (L, 2, D) of the histories, where a network may read them
     lookup: Kernels
 
     @property
@@ -115,7 +117,8 @@ def tasted(
     theta = np.log(ranker.weights(features))
     weights = alphas(histories, lookup, theta, ranker.level)
     taste = taste_of_lists(weights, histories.item, lists.item, lookup, theta)
-    return Tasted(histories, lists, at, effect, taste, padded_ages(before), lookup)
+    texts = None if before.texts is None else torch.as_tensor(before.texts)
+    return Tasted(histories, lists, at, effect, taste, padded_ages(before), texts, lookup)
 
 
 def _reranked(
@@ -150,8 +153,8 @@ def network_additions(
     """(L, C) what a network adds to effect + taste; None without one."""
     if network is None:
         return None
-    longest, width = network.shape.config.max_behaviours, network.shape.text_width
-    return additions(network, network_batch(ranker, given, examples, longest=longest, text_width=width), table)
+    shape = network.shape
+    return additions(network, network_batch(ranker, given, examples, shape.config, text_width=shape.text_width), table)
 
 
 @torch.no_grad()
@@ -166,12 +169,20 @@ def list_features(given: Tasted, features: ItemFeatures, level: Level) -> Iterat
         yield pair_features(padded_pairs(known, asked, taste[rows], stack, columns, level))
 
 
-def network_batch(ranker: TasteRanker, given: Tasted, examples: Examples, *, longest: int, text_width: int) -> Batch:
+def network_batch(
+    ranker: TasteRanker, given: Tasted, examples: Examples, reads: NetworkConfig, *, text_width: int
+) -> Batch:
     """Every list of the examples; the offsets are what effect, taste and level say at the first position."""
+    if reads.behaviours == "text" and given.texts is None:
+        raise ValueError("a network of behaviours: text is given no texts of histories")
     histories, lists = given.histories, given.lists
     levels = fitted_levels(histories, ranker.level)
     behaviours = recent_behaviours(
-        histories.item, histories.clicked > 0.5, residuals(histories, levels), given.age_days, longest=longest
+        histories.item,
+        histories.clicked > 0.5,
+        residuals(histories, levels),
+        given.age_days,
+        longest=reads.max_behaviours,
     )
     place = np.nan_to_num(examples.position, nan=0.0).astype(np.int64)
     count = len(lists.item)
@@ -184,6 +195,7 @@ def network_batch(ranker: TasteRanker, given: Tasted, examples: Examples, *, lon
         behaviours,
         lists.item,
         text_width=text_width,
+        texts=given.texts if reads.behaviours == "text" else None,
         positions=positions,
         clicked=lists.clicked,
         converted=converted,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 KINDS = ("skipped", "clicked", "bought", "searched")  # of behaviours; the place is the number in `Behaviours.kinds`
 SKIPPED = KINDS.index("skipped")
+TEXT_ROLES = 2  # of a history as text: its clicks are one, its skips another
 
 
 @dataclass(frozen=True)

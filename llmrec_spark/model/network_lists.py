@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llmrec_spark.model.catalogue import Catalogue
-from llmrec_spark.model.network_batches import KINDS, AdTable, Batch, Behaviours
+from llmrec_spark.model.network_batches import KINDS, TEXT_ROLES, AdTable, Batch, Behaviours
 from llmrec_spark.model.pair_kernels import ItemFeatures
 
 CLICKED = KINDS.index("clicked")
@@ -51,19 +51,23 @@ def batch_of(
     items: Tensor,
     *,
     text_width: int,
+    texts: Tensor | None = None,
     positions: Tensor | None = None,
     clicked: Tensor | None = None,
     converted: Tensor | None = None,
     first: Tensor | None = None,
     conversions: Tensor | None = None,
 ) -> Batch:
-    """B lists of items (B, K), -1 pads. What is not given is 0; converted (B, K) is NaN where nobody can say."""
+    """B lists of items (B, K), -1 pads. What is not given is 0; converted (B, K) is NaN where nobody can say.
+
+    texts (B, 2, D) are for a network that reads them
+    """
     zero = torch.zeros(items.shape)
     bought = zero if converted is None else converted
     return Batch(
         examples=examples,
         behaviours=behaviours,
-        texts=torch.zeros(len(items), 2, text_width),
+        texts=torch.zeros(len(items), TEXT_ROLES, text_width) if texts is None else texts,
         items=items.clamp(min=0),
         present=items >= 0,
         positions=zero.long() if positions is None else positions,
@@ -73,6 +77,15 @@ def batch_of(
         converted=bought.nan_to_num(0.0) > 0,
         conversion_known=~bought.isnan(),
     )
+
+
+def read_texts(pair: Sequence[bytes | None] | None, *, width: int) -> np.ndarray:
+    """(2, D) float32 of the clicks of a history as one text, and of its skips: bytes of a vector each, None without."""
+    found = np.zeros((TEXT_ROLES, width), dtype=np.float32)
+    for role, vector in enumerate(() if pair is None else pair):
+        if vector is not None:
+            found[role] = np.frombuffer(vector, dtype="<f4")
+    return found
 
 
 class ShuffledLists:

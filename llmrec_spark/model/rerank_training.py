@@ -62,9 +62,8 @@ def learn_reranker(
     weighs = teaching_lists(examples.list[examples.calibrates], lists, given.histories)
     network = None
     if NETWORK in settings.rerank:
-        longest, width = settings.network.max_behaviours, table.vectors.shape[1]
         task = NetworkTask(
-            network_batch(ranker, given, examples, longest=longest, text_width=width),
+            network_batch(ranker, given, examples, settings.network, text_width=table.vectors.shape[1]),
             table,
             settings.network,
             settings.learning,

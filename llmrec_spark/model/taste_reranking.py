@@ -23,6 +23,8 @@ from llmrec_spark.model.reranker import NETWORK
 from llmrec_spark.model.taste_gp import taste_terms
 from llmrec_spark.model.taste_scoring import Tastes, TrainedAds
 
+TEXT_PARTS = ("clicks as one text", "skips as one text")  # what a network that reads texts adds by
+
 
 class Terms(NamedTuple):
     """log_odds of one user for K ads, taken apart; what a reranker leaves out is the same for all ads."""
@@ -74,9 +76,13 @@ def terms_of(ads: TrainedAds, tastes: Tastes, user: int, items: np.ndarray) -> T
     if reranker.network is not None:
         batch, read = network_batch(ads, tastes, user, items)
         weight, said = reranker.weights[NETWORK], occluded_contributions(reranker.network, batch, ads.ad_table)
-        of_network = np.zeros((len(behaviours), 1, len(items)))
-        of_network[read, 0] = weight * said.behaviours[0].double().numpy()
-        behaviours, parts = np.concatenate([behaviours, of_network], axis=1), (*parts, NETWORK)
+        added = weight * said.behaviours[0].double().numpy()
+        if reranker.network.shape.config.behaviours == "text":
+            features |= dict(zip(TEXT_PARTS, added, strict=True))
+        else:
+            of_network = np.zeros((len(behaviours), 1, len(items)))
+            of_network[read, 0] = added
+            behaviours, parts = np.concatenate([behaviours, of_network], axis=1), (*parts, NETWORK)
         features[NETWORK] = weight * said.rest[0].double().numpy()
     return Terms(behaviours, parts, taste, features)
 
@@ -92,7 +98,11 @@ def network_batch(ads: TrainedAds, tastes: Tastes, user: int, items: np.ndarray)
     read = behaviours.items[0].numpy()
     behaviours = replace(behaviours, items=torch.as_tensor(tastes.item[own][read])[None])
     asked = torch.as_tensor(np.array(items))[None]
-    return batch_of(torch.zeros(1, dtype=torch.long), behaviours, asked, text_width=shape.text_width), read
+    texts = None
+    if shape.config.behaviours == "text":
+        assert tastes.texts is not None
+        texts = torch.as_tensor(tastes.texts[user])[None]
+    return batch_of(torch.zeros(1, dtype=torch.long), behaviours, asked, text_width=shape.text_width, texts=texts), read
 
 
 def pair_values(

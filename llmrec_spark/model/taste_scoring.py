@@ -18,7 +18,7 @@ from llmrec_spark.model.behaviour_encoder import flatten
 from llmrec_spark.model.catalogue import COLUMNS, COUNTS, open_catalogue
 from llmrec_spark.model.checkpoint import RANKER
 from llmrec_spark.model.network_batches import AdTable
-from llmrec_spark.model.network_lists import ad_table
+from llmrec_spark.model.network_lists import ad_table, read_texts
 from llmrec_spark.model.pair_kernels import ItemFeatures, kernel_table, pair_kernels
 from llmrec_spark.model.taste_gp import (
     PaddedHistories,
@@ -44,6 +44,7 @@ class Tastes(NamedTuple):
     residual: np.ndarray  # (n,) float64
     clicked: np.ndarray  # (n,) bool
     age_days: np.ndarray  # (n,) float64
+    texts: np.ndarray | None = None  # (U, 2, D) float32 of clicks and skips as texts, where the network reads them
 
     def of(self, user: int) -> slice:
         """The rows of one user."""
@@ -145,7 +146,7 @@ class TrainedAds:
         return pd.DataFrame(found)
 
     def read(self, batch: pd.DataFrame) -> Tastes:
-        """The tastes of requests: the columns of matches.TASTE, NULL for a user without a history."""
+        """The tastes of requests: the columns of matches.TASTE, NULL for a user without a history, and of TEXTS."""
         ads, lengths = flatten(batch["shown_ads"])
         names = ("weights", "residuals", "age_days")
         alpha, residual, ages = (flatten(batch[name])[0].astype(np.float64) for name in names)
@@ -156,8 +157,16 @@ class TrainedAds:
         offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(batch)))])
         level = batch["level"].to_numpy(dtype=np.float64)
         level = np.where(np.isnan(level), self.ranker.level.mean, level)
-        found = (one[kept] for one in (residual, clicked, ages))
-        return Tastes(item[kept], alpha[kept], offsets.astype(np.int64), level, kept, *found)
+        residual, clicked, ages = (one[kept] for one in (residual, clicked, ages))
+        first = item[kept], alpha[kept], offsets.astype(np.int64), level, kept
+        return Tastes(*first, residual, clicked, ages, self._texts(batch))
+
+    def _texts(self, batch: pd.DataFrame) -> np.ndarray | None:
+        """(U, 2, D) of a network that reads texts; None in a step that does not ask it, which has no such column."""
+        network = None if self.ranker.rerank is None else self.ranker.rerank.network
+        if network is None or network.shape.config.behaviours != "text" or "texts" not in batch:
+            return None
+        return np.stack([read_texts(pair, width=network.shape.text_width) for pair in batch["texts"]])
 
     def _known(self, ad_ids: np.ndarray) -> np.ndarray:
         """Items of ads, -1 where one is not in the catalogue or has no text."""

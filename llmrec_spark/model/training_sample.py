@@ -75,6 +75,7 @@ class ShownBefore(NamedTuple):
     position: np.ndarray  # (m,) float from 1, NaN where unknown
     offsets: np.ndarray  # (L + 1,)
     age_days: np.ndarray  # (m,) float when the day of the list began; 0 of what came later
+    texts: np.ndarray | None = None  # (L, 2, D) float32 of clicks and of skips as texts, 0 without; None: not asked
 
 
 class Totals(NamedTuple):

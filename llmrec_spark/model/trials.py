@@ -24,8 +24,9 @@ def without_test(examples: Examples, before: ShownBefore) -> tuple[Examples, Sho
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
     columns = {name: one[kept] for name, one in examples._asdict().items()}
-    shown = {name: one[rows] for name, one in before._asdict().items() if name != "offsets"}
-    return Examples(**columns | {"list": number}), ShownBefore(**shown, offsets=offsets)
+    shown = {name: one[rows] for name, one in before._asdict().items() if name not in ("offsets", "texts")}
+    texts = None if before.texts is None else before.texts[lists]
+    return Examples(**columns | {"list": number}), ShownBefore(**shown, offsets=offsets, texts=texts)
 
 
 def validating_lists(examples: Examples) -> np.ndarray:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.errors import PythonException
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
@@ -15,7 +16,7 @@ from llmrec_spark.model.taste_reranking import reranked
 from llmrec_spark.model.taste_scoring import TrainedAds
 from llmrec_spark.model.taste_training import train_taste_ranker
 from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
-from llmrec_spark.network_config import TrainingSettings
+from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.rankings import matched_ads, rankings
 from llmrec_spark.tables import SEQUENCES, TASTES
@@ -41,6 +42,20 @@ def reranking(tmp_path_factory):
     return run_folder(tmp_path_factory, rerank=("linear", "trees", "network"), learning=TrainingSettings(epochs=1))
 
 
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory):
+    """The same with a network that reads the clicks of a history as one text, and its skips."""
+    network = {"network": NetworkConfig(behaviours="text"), "learning": TrainingSettings(epochs=1)}
+    return run_folder(tmp_path_factory, rerank=("linear", "network"), **network)
+
+
+def as_text(kinds):
+    """The vector of a text that names ads of these kinds, 0 or 1; 0 where it names none."""
+    if not len(kinds):
+        return np.zeros(len(unit(1, 0)), dtype="<f4")
+    return np.mean([unit(1 if kind else -1, 0.3).astype("<f4") for kind in kinds], axis=0)
+
+
 def run_folder(tmp_path_factory, **more):
     world = simple_world({ad: {"title": unit(1 if n % 2 else -1, 0.1 * n)} for n, ad in enumerate(ADS)})
     folder = tmp_path_factory.mktemp("trained")
@@ -60,7 +75,11 @@ def run_folder(tmp_path_factory, **more):
         number, number, item, position, clicked, converted, shown[item], clicks[item], every, ~every, 0.0 * item
     )
     history = ShownBefore(
-        *(np.concatenate(part) for part in zip(*before, strict=True)), np.ones(360), np.arange(61) * 6, np.ones(360)
+        *(np.concatenate(part) for part in zip(*before, strict=True)),
+        np.ones(360),
+        np.arange(61) * 6,
+        np.ones(360),
+        np.stack([[as_text(items[did] % 2), as_text(items[~did] % 2)] for items, did in before]),
     )
     totals = Totals(shown, clicks, clicks, np.bincount(item, converted, len(ADS)))
     settings = RankerConfig(text_rank=4, kernel_lists=600, **more)
@@ -206,7 +225,28 @@ def test_lists_are_ordered_by_what_an_impression_is_worth_where_conf_says_so(spa
 
 
 def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
-    liked, ads = tastes_of_users(spark, reranking), TrainedAds(str(reranking[0]))
+    check_reranked(spark, reranking, tastes_of_users(spark, reranking))
+
+
+def test_a_network_that_reads_texts_scores_by_them_and_says_what_clicks_and_skips_add(spark, reading):
+    without = tastes_of_users(spark, reading)
+    read = {"likes_even": ([0], [1]), "likes_odd": ([1], [0]), "only_skips": ([], [0])}
+    rows = [(user, [as_text(kinds).tobytes() if kinds else None for kinds in pair]) for user, pair in read.items()]
+    texts = spark.createDataFrame(rows, "user_id string, texts array<binary>")
+    listed = check_reranked(spark, reading, without.join(texts, on="user_id", how="left"))
+    fields = {user: {one.field for row in listed if row.user_id == user for one in row.reasons} for user in USERS}
+    assert {"clicks as one text", "skips as one text"} <= fields["likes_even"]
+    assert "clicks as one text" not in fields["only_skips"] | fields["new"]
+    turned = texts.withColumn("texts", F.reverse("texts"))
+    other = by_pair(scored(spark, reading, without, reranked=without.join(turned, on="user_id", how="left")))
+    assert all(row.log_odds != other[row.user_id, row.ad_id].log_odds for row in listed if row.user_id == "likes_even")
+    with pytest.raises(PythonException, match="AssertionError"):
+        scored(spark, reading, without, reranked=without.drop("texts")).collect()
+
+
+def check_reranked(spark, reranking, liked):
+    """The lists of a reranker: `matches` and reasons are what reranked says, of every ad and of given ones."""
+    ads = TrainedAds(str(reranking[0]))
     first, found = (by_pair(scored(spark, reranking, liked, reranked=given)) for given in (None, liked))
     assert set(found) == set(first)
     kept = ("match", "background", "rate", "lift")
@@ -230,6 +270,7 @@ def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
         chances = ads.probabilities(np.array([row.log_odds]), item, taste, level=level)
         assert (row.p_click, row.p_conversion) == pytest.approx((chances.click[0], chances.conversion[0]))
     assert {row.source for row in listed if row.user_id == "new"} == {"cold_start"}
+    return listed
 
 
 def test_without_a_ranker_nothing_is_trained(tmp_path, folder):

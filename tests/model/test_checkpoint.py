@@ -22,6 +22,7 @@ from llmrec_spark.model.checkpoint import (
     write_model,
     write_trained_model,
 )
+from llmrec_spark.network_config import NetworkConfig
 from llmrec_spark.ranker_config import RankerConfig
 
 FREQUENCY = {"shoes": 3, "跑鞋": 2}
@@ -225,7 +226,8 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
         folder.mkdir()
         (folder / "ranker.json").write_text("{}", encoding="utf-8")
 
-    settings = RankerConfig(columns=("year",), groups=("category",), neighbours="ease", rerank=("linear",))
+    reads = {"neighbours": "ease", "rerank": ("network",), "network": NetworkConfig(behaviours="text")}
+    settings = RankerConfig(columns=("year",), groups=("category",), **reads)
     digest = write_trained_model(tmp_path / "new", model_folder, save, settings=settings, card="# A card\n")
     base, trained = open_model(model_folder), open_model(tmp_path / "new")
     assert base.ranker is None
@@ -233,7 +235,9 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
     assert trained.config.ranker_columns == ("year",)
     assert trained.config.ranker_groups == ("category",)
     assert trained.config.ranker_neighbours == "ease"
-    assert "ranker_neighbours" not in (model_folder / "config.json").read_text()  # older versions open it too
+    assert trained.config.ranker_reads_texts
+    for newer in ("ranker_neighbours", "ranker_reads_texts"):
+        assert newer not in (model_folder / "config.json").read_text()  # older versions open it too
     assert trained.config.ranker_reranks
     assert trained.config.encoder_digest == base.config.encoder_digest
     assert (trained.digest, verify_model(tmp_path / "new")) == (digest, digest)

@@ -13,6 +13,7 @@ from tests.model.small_world import ADS, SETTINGS
 def split(shown):
     """The examples, of whose last day every third user is kept for a test, and what was shown before."""
     examples, before = shown
+    before = before._replace(texts=np.arange(2.0 * len(before.offsets) - 2).reshape(-1, 2, 1))
     return examples._replace(calibrates=examples.calibrates & (examples.user % 3 > 0)), before
 
 
@@ -30,6 +31,7 @@ def test_the_lists_that_are_left_have_the_rows_and_histories_they_had(split):
         theirs = slice(*before.offsets[old : old + 2])
         assert (shown.item[ours] == before.item[theirs]).all()
         assert (shown.clicked[ours] == before.clicked[theirs]).all()
+        assert (shown.texts[new] == before.texts[old]).all()
 
 
 def test_a_figure_is_the_same_whatever_the_rows_of_the_test_say(split, train):
