@@ -19,8 +19,7 @@ ALS, SASRec of replay-rec 0.22, in an environment of its own (--replay-python, o
             from benchmarks/online_retail_requirements.txt); --without-replay leaves them out
 
 Settings were chosen with --date 2011-08-01 --days 31 and are judged with what stands here: --date 2011-09-01 --days 30.
-README.md has the table. August, nDCG@10: popularity .141, repeats .376, repeats by popularity .388, trained .400 (the
-last trained and asked as the jobs do it, but outside of Spark, on the tables that this had filled).
+README.md has the table. August, nDCG@10: popularity .141, repeats .376, repeats by popularity .388, trained .400.
 """
 
 from __future__ import annotations
