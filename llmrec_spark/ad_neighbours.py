@@ -34,6 +34,7 @@ FACTORS, ROUNDS, CONFIDENCE, RIDGE = 64, 10, 40.0, 0.1  # of ALS, as Spark's: ra
 ROWS = 1_024  # of users or ads that ALS solves at once, 32 MB
 
 Similar = Callable[[int, np.ndarray], np.ndarray]  # an ad and others (n,), by number -> how near they are to it (n,)
+Learned = Callable[["csr_array", "csr_array"], Similar]  # of who has which ad (U, I), and how many have both (I, I)
 
 
 def ad_neighbours(histories: DataFrame, *, by: str, most: int = MOST, users: int = USERS, ads: int = ADS) -> DataFrame:
@@ -75,7 +76,7 @@ def cosines(acted: DataFrame) -> DataFrame:
     )
 
 
-def by_one_worker(acted: DataFrame, similar: Callable[[csr_array], Similar], *, most: int, ads: int) -> DataFrame:
+def by_one_worker(acted: DataFrame, similar: Learned, *, most: int, ads: int) -> DataFrame:
     """The same of the `most` nearest of each of the ads with most users."""
 
     def solved(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -96,14 +97,14 @@ def users_by_ads(acted: pd.DataFrame, *, ads: int) -> tuple[pd.Index, csr_array]
     names = pd.Index(np.sort(kept["ad_id"].to_numpy(dtype=object)))
     place, (user, users) = names.get_indexer(acted["ad_id"]), pd.factorize(acted["user_id"], sort=True)
     known = place >= 0
-    return names, csr_array((np.ones(known.sum()), (user[known], place[known])), shape=(len(users), len(names)))
+    at = user[known].astype(np.int32), place[known].astype(np.int32)  # as are the indices of what is made of it
+    return names, csr_array((np.ones(known.sum()), at), shape=(len(users), len(names)))
 
 
-def nearest(
-    names: pd.Index, table: csr_array, similar: Callable[[csr_array], Similar], *, most: int
-) -> Iterator[pd.DataFrame]:
+def nearest(names: pd.Index, table: csr_array, similar: Learned, *, most: int) -> Iterator[pd.DataFrame]:
     """ad_id, neighbour, similarity, ad by ad."""
-    together, similarity = (table.T @ table).tocsr(), similar(table)
+    together = (table.T @ table).tocsr()
+    similarity = similar(table, together)
     for number, ad in enumerate(names):
         row = slice(together.indptr[number], together.indptr[number + 1])
         other, users = together.indices[row], together.data[row]
@@ -114,18 +115,18 @@ def nearest(
         yield pd.DataFrame({"ad_id": ad, "neighbour": names[other[kept]], "similarity": near[kept]})
 
 
-def ease_weights(table: csr_array) -> Similar:
+def ease_weights(table: csr_array, together: csr_array) -> Similar:
     """The weights by ease; one dense matrix of the ads is inverted in place."""
     from scipy.linalg import inv  # type: ignore[import-untyped]
 
-    gram = (table.T @ table).toarray(order="F")  # as LAPACK reads it
+    gram = together.toarray(order="F")  # as LAPACK reads it
     np.einsum("ii->i", gram)[:] += PENALTY
     inverse = inv(gram, overwrite_a=True, check_finite=False)
     diagonal = np.diag(inverse).copy()
     return lambda ad, others: -inverse[ad, others] / diagonal[others]
 
 
-def als_cosines(table: csr_array) -> Similar:
+def als_cosines(table: csr_array, together: csr_array) -> Similar:
     """The cosines by als."""
     of_ads = np.random.default_rng(1).normal(0.0, FACTORS**-0.5, (table.shape[1], FACTORS))
     by_ad = table.T.tocsr()

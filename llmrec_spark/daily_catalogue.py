@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -89,3 +90,17 @@ def ranker_figures(reads: ModelConfig, ads: DataFrame, statistics: DataFrame) ->
     counts = statistics.select("ad_id", "shown", "clicks", "conversions")
     columns = ad_catalogue.ad_columns(ads, reads.ranker_columns, reads.ranker_groups)
     return counts.join(columns, on="ad_id", how="inner")
+
+
+def live_figures(statistics: DataFrame, ambient: DataFrame, live: DataFrame, *, pricing: str) -> pd.DataFrame:
+    """ad_id, rate, background, sigma and price of the live ads, in order of ad_id.
+
+    Reads AD_STATISTICS, BACKGROUNDS and the bids of `live`; pricing as value.pricing says what a price is of.
+    """
+    price = F.col("bid" if pricing == "per_click" else "mean_value").alias("price")
+    figures = (
+        statistics.join(ambient, on="ad_id", how="inner")
+        .join(live.select("ad_id", "bid"), on="ad_id", how="inner")
+        .select("ad_id", "rate", "background", "sigma", price)
+    )
+    return pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)

@@ -31,11 +31,11 @@ from llmrec_spark.ad_neighbours import ad_neighbours
 from llmrec_spark.ads import live_ads
 from llmrec_spark.candidates import scored_users
 from llmrec_spark.config import Config
-from llmrec_spark.daily_catalogue import ranker_figures, share_catalogue
+from llmrec_spark.daily_catalogue import live_figures, ranker_figures, share_catalogue
 from llmrec_spark.daily_inputs import CheckedInputs, Inputs, check_inputs
 from llmrec_spark.errors import DataError
 from llmrec_spark.events import with_consent
-from llmrec_spark.history_texts import history_vectors
+from llmrec_spark.history_texts import ad_names, history_vectors
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import Run, say
 from llmrec_spark.session import parallel_tasks, shuffle_tasks
@@ -60,7 +60,7 @@ class Histories(NamedTuple):
     """What is known of users with a history, one row a user."""
 
     behaviours: DataFrame  # as sequences.histories gives them
-    tastes: DataFrame | None  # of a trained model, as TASTES
+    tastes: DataFrame | None  # of a trained model, as TASTES, with matches.TEXTS if it reads them
 
 
 @dataclass(frozen=True)
@@ -154,16 +154,17 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
     )
     liked = run.stage(TASTES, lambda: _tastes(day, history, catalogue)) if day.is_trained else None
     if liked is not None and day.reads.ranker_reads_texts:
-        read, run.counts["history_texts"] = history_vectors(storage, config, day.model.folder, history, texts)
-        liked = liked.join(day.keep(read), on="user_id", how="left")
+        liked = _read_histories(day, liked, history, users, texts)
     behaviours = sequences.histories(
         history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
     )
     ambient = run.stage(BACKGROUNDS, lambda: _backgrounds(day, behaviours, catalogue))
-    live_figures = _live_figures(day, statistics, ambient)
+    figures = live_figures(statistics, ambient, day.live, pricing=config.value.pricing)
+    if day.is_trained:
+        run.counts["ads_without_price"] = int(figures["price"].isna().sum())
     people = Histories(behaviours, liked)
-    scored = run.stage(MATCHES, lambda: _matches(day, users, people, excluded, live_figures, catalogue))
-    ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, people, live_figures, catalogue))
+    scored = run.stage(MATCHES, lambda: _matches(day, users, people, excluded, figures, catalogue))
+    ranked = run.stage(RANKINGS, lambda: _rankings(day, scored, excluded, people, figures, catalogue))
     [lists] = recommendations.list_counts(users, ranked, scored, length=config.ranking.max_per_user).collect()
     run.counts |= lists.asDict()
     [found] = recommendations.audit(ranked, day.live, excluded, users, ranking=config.ranking).collect()
@@ -225,19 +226,16 @@ def _tastes(day: Day, history: DataFrame, catalogue: str) -> DataFrame:
     return tastes.tastes(history, as_of=day.run_date, clicks=clicks, catalogue=catalogue, tasks=tasks)
 
 
-def _live_figures(day: Day, statistics: DataFrame, ambient: DataFrame) -> pd.DataFrame:
-    """ad_id, rate, background, sigma and price of the live ads, in order of ad_id."""
-    per_click = day.config.value.pricing == "per_click"
-    price = F.col("bid" if per_click else "mean_value").alias("price")
-    figures = (
-        statistics.join(ambient, on="ad_id", how="inner")
-        .join(day.live.select("ad_id", "bid"), on="ad_id", how="inner")
-        .select("ad_id", "rate", "background", "sigma", price)
-    )
-    found = pd.DataFrame(figures.toPandas()).sort_values("ad_id", ignore_index=True)
-    if day.is_trained:
-        day.run.counts["ads_without_price"] = int(found["price"].isna().sum())
-    return found
+def _read_histories(day: Day, liked: DataFrame, history: DataFrame, users: DataFrame, texts: DataFrame) -> DataFrame:
+    """Tastes beside what the language model makes of the histories of who is scored."""
+    given = day.checked.candidates
+    asked = users if given is None else given.select("user_id").distinct()
+    with day.run.timed("history_texts"):
+        theirs = history.join(asked, on="user_id", how="left_semi")
+        names = ad_names(texts, fields=day.reads.fields)
+        read = day.keep(history_vectors(theirs, names, config=day.config, model_folder=day.model.folder))
+        day.run.counts["history_texts"] = read.count()
+    return liked.join(read, on="user_id", how="left")
 
 
 def _backgrounds(day: Day, behaviours: DataFrame, catalogue: str) -> DataFrame:

@@ -1,104 +1,115 @@
-"""Histories as a language model reads them: the newest clicks of a user as one text, the newest skips as another."""
+"""Histories as a language model reads them: the newest clicks of a user as one text, the newest skips as another.
+
+They are encoded anew by every run and training that reads them, and stored nowhere: a vector of what a user did says
+what it was.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import Config
-from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.sequences import SKIP, shown_before
-from llmrec_spark.storage import Storage
-from llmrec_spark.tables import TEXT_VECTORS
+from llmrec_spark.session import parallel_tasks, share_folder, shared_folder, task_device
 
 NEWEST = 12  # ads of a text; an encoder reads no more words than some ten titles have
 BETWEEN = "; "
-CLICKED, SKIPPED = ROLES = (0, 1)  # of the texts of a history
 
 
-def history_texts(
-    sequences: DataFrame, ad_texts: DataFrame, *, clicks: Sequence[str], fields: Sequence[str], by: Sequence[str]
-) -> DataFrame:
-    """The columns of `by`, role (CLICKED or SKIPPED) and text: a row where any ad of it has a text.
+def ad_names(ad_texts: DataFrame, *, fields: Sequence[str]) -> dict[str, str]:
+    """ad_id -> what a text calls the ad: the first of `fields` that it has. Collects; grows with ads.
 
-    Reads    SEQUENCES' arrays, `by` unique; AD_TEXTS' ad_id, field, text; `clicks` are the types that answer an
-             impression
-
-    A text names each ad by the first of `fields` that it has, the newest first, those of one moment by ad_id.
+    Reads ad_id, field, text of AD_TEXTS.
     """
     place = F.array_position(F.array(*map(F.lit, fields)), F.col("field"))
-    names = ad_texts.groupBy("ad_id").agg(F.min_by("text", place).alias("text"))
-    shown = F.arrays_zip("shown_ads", "shown_types", "shown_ts")
-    each = shown_before(sequences, clicks=clicks, by=by).select(*by, F.inline(shown))
-    each = each.withColumn("role", F.when(F.col("shown_types") == SKIP, SKIPPED).otherwise(CLICKED)).drop("shown_types")
-    named = each.join(names, each["shown_ads"] == names["ad_id"], how="inner")
-    newest = F.row_number().over(Window.partitionBy(*by, "role").orderBy(F.desc("shown_ts"), "ad_id"))
-    kept = named.withColumn("newest", newest).where(F.col("newest") <= NEWEST)
-    in_order = F.array_sort(F.collect_list(F.struct("newest", "text")))
-    return kept.groupBy(*by, "role").agg(F.array_join(in_order["text"], BETWEEN).alias("text"))
+    rows = pd.DataFrame(ad_texts.groupBy("ad_id").agg(F.min_by("text", place).alias("text")).toPandas())
+    return dict(zip(rows["ad_id"], rows["text"], strict=True))
+
+
+def newest_as_text(ad_ids: Sequence[str], names: Mapping[str, str]) -> str | None:
+    """The NEWEST different ads that have a name, the newest first; None without any. ad_ids: oldest first."""
+    known = dict.fromkeys(ad for ad in reversed(ad_ids) if ad in names)
+    return BETWEEN.join(names[ad] for ad in list(known)[:NEWEST]) or None
 
 
 def history_vectors(
-    storage: Storage,
+    sequences: DataFrame,
+    names: Mapping[str, str],
+    *,
     config: Config,
     model_folder: Path,
-    sequences: DataFrame,
-    ad_texts: DataFrame,
-    *,
     by: Sequence[str] = ("user_id",),
-) -> tuple[DataFrame, int]:
-    """The columns of `by` and texts, the vector (binary, D float32) of each role or NULL; and how many were encoded.
+) -> DataFrame:
+    """The columns of `by` and texts, the vectors (binary, D float32) of the clicks and of the skips, NULL without.
 
-    Reads as history_texts; a text that `text_vectors` has is not encoded again.
+    Reads    SEQUENCES' arrays, `by` unique; names as ad_names gives them
+    Vectors are centred as those of the first text field, which the texts are made of. A user who neither clicked nor
+    skipped anything has no row.
     """
     from llmrec_spark.model.checkpoint import open_model
 
-    model = open_model(model_folder).config
-    found = history_texts(sequences, ad_texts, clicks=config.events.answers, fields=model.fields, by=by)
-    texts = found.withColumn("text_hash", F.sha2(F.encode("text", "UTF-8"), 256)).persist()
-    encoded = encode_missing(
-        storage,
-        config,
-        texts.select("text_hash", "text"),
-        encoder=model_folder,
-        golden=True,
-        settings=model.encoder,
-        digest=model.encoder_digest,
-    )
-    vectors = storage.read(TEXT_VECTORS).where(F.col("encoder_digest") == model.encoder_digest)
-    of_role = [F.max(F.when(F.col("role") == role, F.col("vector"))) for role in ROLES]
-    joined = texts.join(vectors.select("text_hash", "vector"), on="text_hash", how="inner")
-    return joined.groupBy(*by).agg(F.array(*of_role).alias("texts")), encoded
+    spark, settings = sequences.sparkSession, open_model(model_folder).config
+    model = share_folder(spark, model_folder, f"model_{settings.encoder_digest}")
+    budget = config.encoding.token_budget
+
+    def encode_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        from llmrec_spark.model.ad_encoder import load_ad_encoder
+        from llmrec_spark.model.catalogue import centred_vectors
+        from llmrec_spark.model.checkpoint import open_model, verify_golden
+
+        folder, device = shared_folder(model), task_device()
+        verify_golden(folder, device)
+        encoder, centre = load_ad_encoder(str(folder / "encoder"), settings.encoder, device), open_model(folder).centre
+        for batch in batches:
+            of_role = []
+            for wanted in (False, True):  # in the order of network_batches.TEXT_ROLES
+                shown = zip(batch["shown_ads"], batch["shown_types"], strict=True)
+                chosen = [[ad for ad, kind in zip(*row, strict=True) if (kind == SKIP) == wanted] for row in shown]
+                of_role.append(pd.Series([newest_as_text(ads, names) for ads in chosen], dtype=object))
+            texts = pd.concat(of_role).dropna().drop_duplicates().tolist()
+            encoded = pd.Series([one.astype("<f4").tobytes() for one in encoder.encode(texts, budget).vectors], texts)
+            named = pd.DataFrame({"field": settings.fields[0], "text_hash": texts})
+            centred = centred_vectors(named, encoded, centre)[: len(texts)]
+            vectors = {text: one.astype("<f4").tobytes() for text, one in zip(texts, centred, strict=True)}
+            pairs = [[vectors.get(one) for one in pair] for pair in zip(*of_role, strict=True)]
+            yield batch[list(by)].assign(texts=pairs)
+
+    kinds = {name: kind for name, kind in sequences.dtypes if name in by}
+    schema = ", ".join([*(f"{name} {kinds[name]}" for name in by), "texts array<binary>"])
+    shown = shown_before(sequences, clicks=config.events.answers, by=by).select(*by, "shown_ads", "shown_types")
+    return shown.repartition(parallel_tasks(spark), F.crc32("user_id")).mapInPandas(encode_partition, schema)
 
 
 def texts_of_lists(
-    storage: Storage,
-    config: Config,
-    model_folder: Path,
     sequences: DataFrame,
-    ad_texts: DataFrame,
+    names: Mapping[str, str],
     lists: pd.DataFrame,
     *,
+    config: Config,
+    model_folder: Path,
     by: Sequence[str],
 ) -> np.ndarray:
     """(L, 2, D) float32 of each row of `lists`, which has the columns `by`; 0 where there is no text.
 
-    Reads as history_texts, `by` being run_date (in `lists` as datetime64) and strings. Only what these lists need is
-    encoded and collected.
+    Reads as history_vectors, `by` being run_date (in `lists` as datetime64) and strings. Encoded and collected is only
+    what these lists need.
     """
+    from llmrec_spark.model.checkpoint import open_model
     from llmrec_spark.model.network_lists import read_texts
 
     keys = lists[list(by)].drop_duplicates()
-    wanted = storage.spark.createDataFrame(keys.assign(run_date=keys["run_date"].dt.date), sequences.select(*by).schema)
+    keys = keys.assign(run_date=keys["run_date"].dt.date)
+    wanted = sequences.sparkSession.createDataFrame(keys, sequences.select(*by).schema)
     theirs = sequences.join(F.broadcast(wanted), on=list(by), how="left_semi")
-    vectors, _ = history_vectors(storage, config, model_folder, theirs, ad_texts, by=by)
+    vectors = history_vectors(theirs, names, config=config, model_folder=model_folder, by=by)
     found = pd.DataFrame(vectors.toPandas()).astype({"run_date": "M8[ns]"})
-    width = max((len(one) // 4 for pair in found["texts"] for one in pair if one is not None), default=0)
     row = pd.MultiIndex.from_frame(found[list(by)]).get_indexer(pd.MultiIndex.from_frame(lists[list(by)]))
+    width = open_model(model_folder).config.width
     read = [read_texts(pair, width=width) for pair in (*found["texts"], None)]  # None is row -1
     return np.asarray(np.stack(read)[row])

@@ -41,8 +41,8 @@ def match_requests(
     candidates: DataFrame | None,
     tastes: DataFrame | None = None,
 ) -> DataFrame:
-    """One row per user to score: user_id, ad_ids, query_hashes, log_priors, TASTE, excluded, candidates (NULL: every
-    live ad).
+    """One row per user to score: user_id, ad_ids, query_hashes, log_priors, TASTE, TEXTS if `tastes` has them,
+    excluded, candidates (NULL: every live ad).
 
     users, histories, tastes: one row a user. With `candidates` (user_id, ad_id), users who were given none have no
     row, and nothing is excluded: every given pair is scored.
@@ -87,7 +87,7 @@ def matches(
     requests      as match_requests gives them
     live_figures  ad_id, rate, background, sigma, price of every live ad, in order of ad_id
     direct        follow the formula pair by pair instead of the table C: for few candidates
-    reranked      the tastes of users, where the model has a reranker: it scores what was kept anew
+    reranked      the tastes of users, with TEXTS where it reads them, of a reranker: it scores what was kept anew
 
     A task takes blocks of live ads and some of the users; what the blocks keep is merged per user.
     """

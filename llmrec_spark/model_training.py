@@ -40,7 +40,19 @@ def train(
     learner = NetworkLearner(storage.spark, scratch)
     learner.check(config.ranker)
     seconds: dict[str, float] = {}
-    given = read_material(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, seconds=seconds)
+    tried = (config.ranker.rerank, *(() if budget is None else config.search.rerank))
+    reads_texts = any(config.ranker.model_copy(update={"rerank": one}).reads_texts for one in tried)
+    given = read_material(
+        storage,
+        config,
+        inputs,
+        base,
+        as_of=as_of,
+        until=until,
+        scratch=scratch,
+        seconds=seconds,
+        reads_texts=reads_texts,
+    )
     sample, search, run = given.sample, None, None
     learn = partial(given.train, learner)
     if budget is not None:

@@ -35,6 +35,15 @@ class RankerConfig(Section):
             raise ValueError(f"rerank is {list(self.rerank)}, expected each once")
         return self
 
+    @model_validator(mode="after")
+    def texts_are_not_pretrained(self) -> RankerConfig:
+        if self.reads_texts and self.learning.pretraining.objective != "none":
+            raise ValueError(
+                f"learning.pretraining.objective is {self.learning.pretraining.objective}, which guesses single "
+                "behaviours; expected none where network.behaviours is text"
+            )
+        return self
+
     @property
     def reads_texts(self) -> bool:
         """Whether it reads histories as a language model does."""

@@ -105,7 +105,11 @@ AD_NEIGHBOURS = Table(
         RUN,
         AD,
         ("neighbours", TEXT_LIST, "ads in the histories of the same users, most similar first"),
-        ("similarities", "array<double>", "as ranker.neighbours says: their cosine, or their weight in EASE"),
+        (
+            "similarities",
+            "array<double>",
+            "as ranker.neighbours says: a cosine of users or factors, a weight of EASE",
+        ),
     ),
     key=("run_id", "ad_id"),
     partition=("run_id",),

@@ -21,7 +21,7 @@ from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.errors import DataError, ModelError
 from llmrec_spark.evaluated_log import once
-from llmrec_spark.history_texts import texts_of_lists
+from llmrec_spark.history_texts import ad_names, texts_of_lists
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.quarantine import accepted
 from llmrec_spark.ranker_config import RankerConfig
@@ -54,11 +54,12 @@ def read_material(
     scratch: Path,
     seconds: dict[str, float],
     for_ranker: bool = True,
+    reads_texts: bool = False,
 ) -> Material:
     """Fills the training tables, encodes the ads as `base` does, reads the lists; `seconds` gets what each took.
 
-    `until` as in fill_training_tables; what a ranker alone reads is left out unless `for_ranker`. Raises DataError
-    where too few lists teach anything.
+    `until` as in fill_training_tables; what a ranker alone reads is left out unless `for_ranker`, texts of histories
+    unless it or that of `base` `reads_texts`. Raises DataError where too few lists teach anything.
     """
     from llmrec_spark.model.checkpoint import open_model
 
@@ -75,15 +76,9 @@ def read_material(
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with timed(seconds, "lists in memory"):
         material = _material(config, training_set, folder, columns, examples, histories)
-    if for_ranker and (config.ranker.reads_texts or open_model(base.folder).config.ranker_reads_texts):
+    if for_ranker and (reads_texts or open_model(base.folder).config.ranker_reads_texts):
         with timed(seconds, "texts of histories"):
-            texts = ad_texts.ad_texts(
-                ad_texts.field_texts(ads, fields=material.fields, max_characters=config.text.max_characters)
-            )
-            sample = material.sample
-            of_lists = texts_of_lists(storage, config, base.folder, histories, texts, sample.histories, by=KEY)
-            before = sample.before._replace(texts=of_lists)
-            material = replace(material, sample=sample._replace(before=before))
+            material = _with_texts(material, config, base, ads)
     return material
 
 
@@ -193,6 +188,14 @@ def _material(
             f"{FEWEST_LISTS} lists or more, and clicks. Give more days (training.train_days) or another --date."
         )
     return Material(training_set, folder, catalogue, tuple(config.text.fields), columns, sample, histories)
+
+
+def _with_texts(material: Material, config: Config, base: ResolvedModel, ads: DataFrame) -> Material:
+    """With what the language model makes of the history of each list."""
+    fields = ad_texts.field_texts(ads, fields=material.fields, max_characters=config.text.max_characters)
+    names, sample = ad_names(ad_texts.ad_texts(fields), fields=material.fields), material.sample
+    texts = texts_of_lists(material.histories, names, sample.histories, config=config, model_folder=base.folder, by=KEY)
+    return replace(material, sample=sample._replace(before=sample.before._replace(texts=texts)))
 
 
 def _neighbours_by(config: Config, base: ResolvedModel) -> str | None:

@@ -14,7 +14,7 @@ from pyspark.daemon import manager
 
 def main() -> None:
     """Imports, then serves workers until Spark ends it."""
-    with contextlib.redirect_stdout(sys.stderr):  # Spark reads the daemon's port from stdout, whatever stands there
+    with contextlib.redirect_stdout(sys.stderr):  # from stdout Spark reads the daemon's port
         import llmrec_spark.model.taste_scoring  # noqa: F401
 
     gc.collect()

@@ -180,7 +180,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.start = nn.Parameter(torch.zeros(config.width))
         self.project = UnitProjection(text_width, config.width)
-        self.role = nn.Parameter(torch.zeros(TEXT_ROLES, config.width))
+        self.role = nn.Parameter(torch.zeros(len(TEXT_ROLES), config.width))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, ads: Tensor, behaviours: Behaviours, texts: Tensor, *, causal: bool = False) -> Encoded:
@@ -188,6 +188,7 @@ class TextEncoder(nn.Module):
         present = (texts != 0).any(dim=-1)  # (B, 2)
         x = self.project(texts) + self.role  # (B, 2, W)
         start = self.start.to(x.dtype).expand(len(x), 1, -1)
+        # clicks, skips: of TEXT_ROLES
         signals = texts.new_tensor([[1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]) * present[..., None]  # (B, 2, 3)
         signals = F.pad(signals, (0, 0, 1, 0))  # (B, S, 3), S = 3
         return Encoded(self.norm(torch.cat([start, x], dim=1)), signals, F.pad(present, (1, 0), value=True))

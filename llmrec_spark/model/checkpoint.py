@@ -51,7 +51,7 @@ class ModelConfig(BaseModel):
     ranker_groups: tuple[str, ...] = ()  # of ads, words that it reads
     ranker_neighbours: str | None = None  # how it is found which ads the same people acted on, of one that reads it
     ranker_reranks: bool = False  # whether it scores the best ads of a user anew
-    ranker_reads_texts: bool = False  # and reads histories as texts for that
+    ranker_reads_texts: bool = False  # whether it reads the histories of users as texts
 
     @field_validator("ranker_neighbours", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from torch import Tensor
 
 KINDS = ("skipped", "clicked", "bought", "searched")  # of behaviours; the place is the number in `Behaviours.kinds`
 SKIPPED = KINDS.index("skipped")
-TEXT_ROLES = 2  # of a history as text: its clicks are one, its skips another
+TEXT_ROLES = ("clicks as one text", "skips as one text")  # of a history, in this order in `Batch.texts`
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Batch(Moved):
 
     examples: Tensor  # (B,) int64, the list's own number: it seeds what is drawn for it
     behaviours: Behaviours
-    texts: Tensor  # (B, P, D) float32: a language model's vector of the clicks as one text, and of the skips; 0: none
+    texts: Tensor  # (B, 2, D) float32: a language model's vectors, in order of TEXT_ROLES; 0: none
     items: Tensor  # (B, K) int64 into the table
     present: Tensor  # (B, K) bool
     positions: Tensor  # (B, K) int64

@@ -67,7 +67,7 @@ def batch_of(
     return Batch(
         examples=examples,
         behaviours=behaviours,
-        texts=torch.zeros(len(items), TEXT_ROLES, text_width) if texts is None else texts,
+        texts=torch.zeros(len(items), len(TEXT_ROLES), text_width) if texts is None else texts,
         items=items.clamp(min=0),
         present=items >= 0,
         positions=zero.long() if positions is None else positions,
@@ -80,8 +80,8 @@ def batch_of(
 
 
 def read_texts(pair: Sequence[bytes | None] | None, *, width: int) -> np.ndarray:
-    """(2, D) float32 of the clicks of a history as one text, and of its skips: bytes of a vector each, None without."""
-    found = np.zeros((TEXT_ROLES, width), dtype=np.float32)
+    """(2, D) float32 in order of TEXT_ROLES, of bytes of a vector each, None where a history has no such text."""
+    found = np.zeros((len(TEXT_ROLES), width), dtype=np.float32)
     for role, vector in enumerate(() if pair is None else pair):
         if vector is not None:
             found[role] = np.frombuffer(vector, dtype="<f4")

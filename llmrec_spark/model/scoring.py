@@ -121,7 +121,7 @@ def score_candidates(live: LiveAds, requests: pd.DataFrame) -> pd.DataFrame:
 def score_again(live: LiveAds, users: pd.DataFrame) -> pd.DataFrame:
     """Rows of `matches` with the log_odds and score of the ranker's second step.
 
-    users  one row a user: their rows of `matches` as arrays, and the columns of matches.TASTE
+    users  one row a user: their rows of `matches` as arrays; the columns of matches.TASTE, and TEXTS if they are read
     """
     trained = live.trained
     assert trained is not None

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from llmrec_spark.model.network_attribution import occluded_contributions
-from llmrec_spark.model.network_batches import Batch
+from llmrec_spark.model.network_batches import TEXT_ROLES, Batch
 from llmrec_spark.model.network_lists import batch_of, recent_behaviours
 from llmrec_spark.model.pair_features import EFFECT, LEVEL, compared_kernels, user_features
 from llmrec_spark.model.pair_kernels import pair_kernels
@@ -22,8 +22,6 @@ from llmrec_spark.model.ranking_network import score_lists
 from llmrec_spark.model.reranker import NETWORK
 from llmrec_spark.model.taste_gp import taste_terms
 from llmrec_spark.model.taste_scoring import Tastes, TrainedAds
-
-TEXT_PARTS = ("clicks as one text", "skips as one text")  # what a network that reads texts adds by
 
 
 class Terms(NamedTuple):
@@ -78,7 +76,7 @@ def terms_of(ads: TrainedAds, tastes: Tastes, user: int, items: np.ndarray) -> T
         weight, said = reranker.weights[NETWORK], occluded_contributions(reranker.network, batch, ads.ad_table)
         added = weight * said.behaviours[0].double().numpy()
         if reranker.network.shape.config.behaviours == "text":
-            features |= dict(zip(TEXT_PARTS, added, strict=True))
+            features |= dict(zip(TEXT_ROLES, added, strict=True))
         else:
             of_network = np.zeros((len(behaviours), 1, len(items)))
             of_network[read, 0] = added
@@ -100,7 +98,8 @@ def network_batch(ads: TrainedAds, tastes: Tastes, user: int, items: np.ndarray)
     asked = torch.as_tensor(np.array(items))[None]
     texts = None
     if shape.config.behaviours == "text":
-        assert tastes.texts is not None
+        if tastes.texts is None:
+            raise ValueError("a network of behaviours: text is given no texts of histories")
         texts = torch.as_tensor(tastes.texts[user])[None]
     return batch_of(torch.zeros(1, dtype=torch.long), behaviours, asked, text_width=shape.text_width, texts=texts), read
 

@@ -114,8 +114,11 @@ def write_golden(spark, folder: Path, *, shuffled: bool = False) -> None:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """A workspace of this file in which `make score` has run, of few people, and what it said: it runs once for all."""
+def sample(spark, tmp_path_factory):
+    """A workspace of this file in which `make score` has run, of few people, and what it said: it runs once for all.
+
+    Jobs that are run in this process find the session of the tests there.
+    """
     first, said = shared_folder(tmp_path_factory) / "sample", shared_folder(tmp_path_factory) / "sample.txt"
     with FileLock(first.with_suffix(".lock")):
         if not said.exists():

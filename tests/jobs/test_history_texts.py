@@ -1,19 +1,19 @@
-"""Histories as a language model reads them, through Spark, Delta and a real encoder."""
+"""Histories as a language model reads them, through Spark and a real encoder."""
 
+import json
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import functions as F
+from safetensors.numpy import save_file
 
-from llmrec_spark.config import TablesConfig
 from llmrec_spark.config_files import load_config
-from llmrec_spark.history_texts import NEWEST, history_texts, history_vectors, texts_of_lists
+from llmrec_spark.history_texts import ad_names, history_vectors, newest_as_text, texts_of_lists
 from llmrec_spark.model.ad_encoder import load_ad_encoder
 from llmrec_spark.model.checkpoint import open_model
-from llmrec_spark.storage import Storage
-from llmrec_spark.tables import SEQUENCES, TEXT_VECTORS
+from llmrec_spark.tables import SEQUENCES
 from tests.jobs.conftest import write_conf
 
 FIELDS = ("title", "description")
@@ -44,9 +44,9 @@ def sequence(user, clicked, skipped=(), *, kinds=None):
 @pytest.fixture(scope="module")
 def sequences(spark):
     rows = [
-        sequence("one", [("a", 3), ("b", 1), ("c", 2)], [("e", 1)]),
+        sequence("one", [("a", 3), ("b", 2), ("c", 1)], [("e", 1)]),
         sequence("same moment", [("c", 2), ("a", 2), ("d", 1)]),  # d has no text
-        sequence("many", [("a", hour) for hour in range(NEWEST)] + [("b", NEWEST)]),
+        sequence("many", [("a", 3), ("b", 2), ("a", 1)]),
         sequence("searches", [(None, 1), ("a", 2)], kinds=["search", "cart"]),  # neither answers an impression
         sequence("new", []),
     ]
@@ -61,43 +61,50 @@ def ad_texts(spark):
     return spark.createDataFrame(rows, "ad_id string, field string, text string")
 
 
-def test_a_text_names_the_newest_clicks_or_skips_first(sequences, ad_texts):
-    found = history_texts(sequences, ad_texts, clicks=["click"], fields=FIELDS, by=["user_id"]).collect()
-    assert {(row.user_id, row.role): row.text for row in found} == {
-        ("one", 0): "Blue boat; Green tea; Red shoes",
-        ("one", 1): "Old clock",
-        ("same moment", 0): "Red shoes; Green tea",
-        ("many", 0): "; ".join(["Red shoes"] * NEWEST),
-    }
+def test_a_text_names_the_newest_different_ads_first():
+    names = {ad: ad.upper() for ad in "abcdefghijklmnop"}
+    assert newest_as_text(["a", "b", "unknown", "c", "b"], names) == "B; C; A"
+    assert newest_as_text(list(names), names) == "; ".join(ad.upper() for ad in "ponmlkjihgfe")
+    assert newest_as_text(["unknown"], names) is None
+    assert newest_as_text([], names) is None
 
 
-def test_its_vector_is_the_encoders_and_no_text_is_encoded_twice(spark, sequences, ad_texts, model_folder, tmp_path):
+def test_an_ad_is_called_by_its_first_field_that_has_a_text(ad_texts):
+    assert ad_names(ad_texts, fields=FIELDS) == TEXTS
+
+
+def test_vectors_are_the_encoders_centred_as_titles_in_training_and_scoring_alike(
+    spark, sequences, ad_texts, model_folder, tmp_path
+):
     config = load_config(write_conf(tmp_path, tmp_path / "conf.yaml"), [])
-    storage = Storage(spark, TablesConfig(root=str(tmp_path / "tables")))
-    storage.create(TEXT_VECTORS)
-    model = open_model(model_folder).config
-    found, encoded = history_vectors(storage, config, model_folder, sequences, ad_texts)
-    by_user = {row.user_id: row.texts for row in found.collect()}
+    folder = with_centre(model_folder, tmp_path / "model")
+    model, names = open_model(folder), ad_names(ad_texts, fields=FIELDS)
+    how = {"config": config, "model_folder": folder}
+    by_user = {row.user_id: row.texts for row in history_vectors(sequences, names, **how).collect()}
     assert set(by_user) == {"one", "same moment", "many"}
-    assert encoded == 4
-    encoder = load_ad_encoder(str(model_folder / "encoder"), model.encoder, "cpu")
-    expected = encoder.encode(["Blue boat; Green tea; Red shoes", "Old clock"], 256).vectors
-    assert np.stack([np.frombuffer(one, "<f4") for one in by_user["one"]]) == pytest.approx(expected, abs=1e-5)
+    encoder = load_ad_encoder(str(folder / "encoder"), model.config.encoder, "cpu")
+    expected = encoder.encode(["Green tea; Blue boat; Red shoes", "Old clock"], 256).vectors
+    expected = expected - model.centre["title"]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = np.stack([np.frombuffer(one, "<f4") for one in by_user["one"]])
+    assert found == pytest.approx(expected, abs=1e-5)
     assert by_user["many"][1] is None
     lists = pd.DataFrame({"run_date": DAY, "user_id": ["new", "one", "many", "one"]})
     lists["history_id"] = "of " + lists["user_id"]
-    vectors = texts_of_lists(
-        storage,
-        config,
-        model_folder,
-        sequences.where(F.col("user_id") != "same moment"),
-        ad_texts,
-        lists,
-        by=("run_date", "user_id", "history_id"),
-    )
-    assert vectors.shape == (4, 2, model.width)
+    vectors = texts_of_lists(sequences, names, lists, by=("run_date", "user_id", "history_id"), **how)
+    assert vectors.shape == (4, 2, model.config.width)
     assert not vectors[0].any()
     assert not vectors[2, 1].any()
-    assert vectors[1] == pytest.approx(expected, abs=1e-5)
+    assert vectors[1] == pytest.approx(found, abs=1e-6)
     assert (vectors[3] == vectors[1]).all()
-    assert storage.read(TEXT_VECTORS).count() == 4
+
+
+def with_centre(model, folder):
+    """The model as one that takes the mean of each field away."""
+    shutil.copytree(model, folder)
+    rng, opened = np.random.default_rng(7), open_model(model).config
+    means = {field: rng.normal(0, 0.02, opened.width).astype(np.float32) for field in opened.fields}
+    save_file(means, folder / "centre.safetensors")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"centred": True}), encoding="utf-8")
+    return folder
