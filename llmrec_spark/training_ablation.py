@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 Train = Callable[[RankerConfig, "Examples", "ShownBefore", Sequence[str]], "Trained"]
 WHOLE = "everything"
-TASTE, EFFECT = "taste: ", "effect: "  # begin the name of a part of it
+TASTE, EFFECT, NETWORK = "taste: ", "effect: ", "network: "  # begin the name of a part of it
+# Parts of how a network learns: the key of ranker.learning, and its value without.
+OFF: Mapping[str, tuple[str, object]] = {
+    "warm-up": ("warmup_share", 0.0),
+    "weight decay": ("weight_decay", 0.0),
+    "clipped gradients": ("clip_norm", None),
+    "early stopping": ("patience", None),
+    "mixed precision": ("mixed_precision", False),
+    "loss of lists": ("list_share", 0.0),
+    "adversarial vectors": ("adversarial", 0.0),
+}
 
 
 class Ablated(NamedTuple):
@@ -68,7 +78,32 @@ def parts(settings: RankerConfig) -> list[Part]:
     for one in settings.rerank:
         left = tuple(other for other in settings.rerank if other != one)
         found.append(Part(f"rerank: {one}", settings.model_copy(update={"rerank": left})))
-    return found
+    return [*found, *(network_parts(settings) if "network" in settings.rerank else ())]
+
+
+def network_parts(settings: RankerConfig) -> Iterator[Part]:
+    """Each part of a network and of how it learns; of what reads histories, the others in its place."""
+    network, learning = settings.network, settings.learning
+
+    def without(name: str, part: str, **changed: object) -> Part:
+        inside = getattr(settings, part).model_copy(update=changed)
+        return Part(f"{NETWORK}{name}", settings.model_copy(update={part: inside}))
+
+    for other in ("lstm", "transformer"):
+        if other != network.behaviours:
+            yield without(f"{network.behaviours}, not {other}", "network", behaviours=other)
+    if network.dropout:
+        yield without("dropout", "network", dropout=0.0)
+    for name, (key, off) in OFF.items():
+        if getattr(learning, key) != off:
+            yield without(name, "learning", **{key: off})
+    for key in ("crop", "mask", "reorder"):
+        if getattr(learning.augmentation, key):
+            augmentation = learning.augmentation.model_copy(update={key: 0.0})
+            yield without(f"histories by {key}", "learning", augmentation=augmentation)
+    if learning.pretraining.objective != "none":
+        pretraining = learning.pretraining.model_copy(update={"objective": "none"})
+        yield without("pretraining", "learning", pretraining=pretraining)
 
 
 def ablate(config: Config, sample: Sample, split: str, whole: tuple[Trained, Cost], train: Train) -> Ablation:
@@ -87,7 +122,7 @@ def ablate(config: Config, sample: Sample, split: str, whole: tuple[Trained, Cos
         with measured() as cost:
             trained = train(part.settings, given, before, part.groups)
         scores[part.name], costs[part.name] = trained.scored.score[held], cost
-        say(f"without {part.name:<22} {cost.seconds:>8.1f} s")
+        say(f"without {part.name:<30} {cost.seconds:>8.1f} s")
     users = rows["user_id"].to_numpy()[held]
     pairs = [(WHOLE, name) for name in scores if name != WHOLE]
     of = config.evaluation

@@ -187,13 +187,14 @@ def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(for_f
     assert run_here(for_few, back)[0] == (0 if code == 0 else 78)
 
 
-READS_TEXTS = "--set ranker.network.behaviours=text --set ranker.learning.epochs=1"
+LEARNS = "{epochs: 1, warmup_share: 0, weight_decay: 0, clip_norm: null, patience: null}"
 
 
 def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_in_mlflow(for_few):
     searches, ablates = lines_of(SEARCH)
     assert ablates.split()[-1] == "--ablate"
-    few = f"--set search.rerank=[[network]] {READS_TEXTS} --set ranker.kernel_lists=600"
+    reads = "--set search.rerank=[[network]] --set ranker.rerank=[network] --set ranker.network.behaviours=text"
+    few = f"{reads} --set 'ranker.learning={LEARNS}' --set ranker.kernel_lists=300"
     code, said = run_here(for_few, f"{searches} --ablate --search 2 --alias searched {few}")
     assert code == 0, said
     [chosen] = re.findall(r"^search: trained with trial (\d), ", said, re.M)
@@ -211,29 +212,18 @@ def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_i
     assert run.info.status == "FINISHED"
     card = Path(store.download_artifacts(version.run_id, "model_card.md")).read_text(encoding="utf-8")
     assert f"| {chosen} (chosen) | {max(figures):.4f} |" in card
-    for part in ("everything", "taste: texts", "taste: groups", "taste: the same people", "effect: texts", "positions"):
+    for part in (
+        "everything",
+        "taste: texts",
+        "taste: groups",
+        "taste: the same people",
+        "effect: texts",
+        "network: text, not lstm",
+    ):
         assert re.search(rf"^\| {part} \| [+-]?\d\.\d{{4}} \[.* \| [\d,]+ \| [\d,]+ \|$", card, re.M), part
-        assert run.data.metrics[f"ablation.{part.replace(':', '_')}.seconds"] > 0
+        assert run.data.metrics[f"ablation.{re.sub('[:,]', '_', part)}.seconds"] > 0
     assert "ablation.png" in {one.path for one in store.list_artifacts(version.run_id)}
-
-
-def test_a_network_that_reads_histories_as_texts_scores_a_day_and_keeps_no_text(spark, for_few):
-    """The version that the search found; what its texts add is asked of a smaller world."""
-    day = "--config conf/sample.yaml --date 2026-03-01 --shadow"
-    tables = for_few.folder / "local/sample/tables"
-    vectors = spark.read.format("delta").load(str(tables / "text_vectors")).count()
-    code, said = run_here(for_few, f"{SUBMIT}jobs/score_daily.py {day} --model models:/{NAME}@searched")
-    assert code == 0, said
-    [run] = re.findall(r"^shadow run ([0-9a-f]{16}) ", said, re.M)
-    ranked = spark.read.format("delta").load(str(tables / "rankings")).where(f"run_id = '{run}'").collect()
-    personal = [row for row in ranked if row.source == "personal"]
-    assert personal
-    for row in personal:
-        assert sum(one.contribution for one in row.reasons) == pytest.approx(row.log_odds, abs=1e-5)
-    [row] = spark.read.format("delta").load(str(tables / "runs")).where(f"run_id = '{run}'").collect()
-    assert row.counts["history_texts"] == row.counts["tastes"] > 0
-    assert row.seconds["history_texts"] > 0
-    assert spark.read.format("delta").load(str(tables / "text_vectors")).count() == vectors
+    assert "texts of histories" in said
 
 
 def test_runs_of_days_that_are_not_kept_are_forgotten_and_what_they_published_is_not(spark, for_few, made):

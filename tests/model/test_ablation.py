@@ -13,6 +13,8 @@ from llmrec_spark.model.example_scores import pair_lookup
 from llmrec_spark.model.kernel_groups import COLUMNS, GROUPS, ITSELF, KEYWORDS, TEXTS, kernel_group, without_groups
 from llmrec_spark.model.taste_training import train_taste_ranker
 from llmrec_spark.model.training_sample import Sample
+from llmrec_spark.network_config import NetworkConfig, TrainingSettings
+from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.training_ablation import WHOLE, ablate, parts
 from llmrec_spark.training_cost import measured
 from tests.model.small_world import ADS, SETTINGS, totals_of
@@ -61,6 +63,42 @@ def test_each_part_that_the_settings_have_is_taken_away_once():
     assert [part.name for part in parts(bare)] == [
         *("taste: texts", "taste: keywords", "taste: the ad itself", "effect: texts")
     ]
+
+
+def test_each_part_of_a_network_and_of_how_it_learns_is_taken_away_once():
+    bare = SETTINGS.model_copy(update={"rerank": ("network",)})
+    learning = {
+        "mixed_precision": True,
+        "adversarial": 0.1,
+        "augmentation": {"crop": 0.1, "mask": 0.1, "reorder": 0.1},
+        "pretraining": {"objective": "next"},
+    }
+    full = bare.model_copy(update={"learning": TrainingSettings.model_validate(learning)})
+    names = [part.name.removeprefix("network: ") for part in parts(full) if part.name.startswith("network: ")]
+    assert names == [
+        *("transformer, not lstm", "dropout", "warm-up", "weight decay", "clipped gradients", "early stopping"),
+        *("mixed precision", "loss of lists", "adversarial vectors", "histories by crop", "histories by mask"),
+        *("histories by reorder", "pretraining"),
+    ]
+    dumped = full.model_dump()
+    for part in parts(full):
+        if part.name.startswith("network: "):
+            changed = part.settings.model_dump()
+            assert RankerConfig.model_validate(changed) == part.settings
+            flat, other = flattened(dumped), flattened(changed)
+            assert sum(flat[key] != other[key] for key in flat) == 1, part.name
+    plain = {"warmup_share": 0, "weight_decay": 0, "clip_norm": None, "patience": None, "list_share": 0}
+    off = {"learning": TrainingSettings(**plain), "network": NetworkConfig(dropout=0.0)}
+    names = [part.name for part in parts(bare.model_copy(update=off)) if part.name.startswith("network: ")]
+    assert names == ["network: transformer, not lstm"]
+
+
+def flattened(settings, before=""):
+    """Every setting by its path."""
+    found = {}
+    for key, value in settings.items():
+        found |= flattened(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return found
 
 
 def test_the_titles_bring_most_of_the_order_where_titles_decide(table):

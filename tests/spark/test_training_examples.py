@@ -140,7 +140,7 @@ SWITCHED = {"history": "other_requests", "statistics": "other_folds"}
 @pytest.mark.parametrize(
     "impressions, settings, days_alone",
     [
-        (("impression",), {}, [TRAIN_DAY, VALIDATION_DAY]),
+        (("impression",), {}, [VALIDATION_DAY]),
         (("impression",), SWITCHED | {"split": "users", "validation_days": 3, "test_days": 2}, [TRAIN_DAY]),
         ((), {}, [TRAIN_DAY]),
     ],
