@@ -113,17 +113,7 @@ def adapt(
             f"model {base.version}: its encoder has an adapter already, expected none. Give the version it was adapted "
             "from as --model."
         )
-    given = read_material(
-        storage,
-        config,
-        inputs,
-        base,
-        as_of=as_of,
-        until=until,
-        scratch=scratch,
-        seconds=seconds,
-        for_ranker=False,
-    )
+    given = read_material(storage, config, inputs, base, as_of=as_of, until=until, scratch=scratch, seconds=seconds)
     texts = _texts(config, inputs, given)
     pairs = contrastive_pairs(
         given.sample.examples,

@@ -54,18 +54,19 @@ def history_vectors(
     """
     from llmrec_spark.model.checkpoint import open_model
 
-    spark, settings = sequences.sparkSession, open_model(model_folder).config
+    spark, opened = sequences.sparkSession, open_model(model_folder)
+    settings, centre = opened.config, opened.centre  # a folder is shared by its encoder, which other centres have too
     model = share_folder(spark, model_folder, f"model_{settings.encoder_digest}")
     budget = config.encoding.token_budget
 
     def encode_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from llmrec_spark.model.ad_encoder import load_ad_encoder
         from llmrec_spark.model.catalogue import centred_vectors
-        from llmrec_spark.model.checkpoint import open_model, verify_golden
+        from llmrec_spark.model.checkpoint import verify_golden
 
         folder, device = shared_folder(model), task_device()
         verify_golden(folder, device)
-        encoder, centre = load_ad_encoder(str(folder / "encoder"), settings.encoder, device), open_model(folder).centre
+        encoder = load_ad_encoder(str(folder / "encoder"), settings.encoder, device)
         for batch in batches:
             of_role = []
             for wanted in (False, True):  # in the order of network_batches.TEXT_ROLES

@@ -41,18 +41,9 @@ def train(
     learner.check(config.ranker)
     seconds: dict[str, float] = {}
     tried = (config.ranker.rerank, *(() if budget is None else config.search.rerank))
-    reads_texts = any(config.ranker.model_copy(update={"rerank": one}).reads_texts for one in tried)
-    given = read_material(
-        storage,
-        config,
-        inputs,
-        base,
-        as_of=as_of,
-        until=until,
-        scratch=scratch,
-        seconds=seconds,
-        reads_texts=reads_texts,
-    )
+    rankers = [config.ranker.model_copy(update={"rerank": one}) for one in tried]
+    read = partial(read_material, storage, config, inputs, base, as_of=as_of, until=until)
+    given = read(scratch=scratch, seconds=seconds, rankers=rankers)
     sample, search, run = given.sample, None, None
     learn = partial(given.train, learner)
     if budget is not None:

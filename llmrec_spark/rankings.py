@@ -84,9 +84,8 @@ def rankings(
 ) -> DataFrame:
     """The columns of RANKINGS but run_id: at most K rows a user, rank from 1.
 
-    matched, histories, tastes: one row a user, as matched_ads, sequences.histories and a run's TASTES give them (and
-    TEXTS of matches);
-    groups, live_figures: group_numbers and, as matches has them, figures of the live ads.
+    matched, histories, tastes: one row a user, as matched_ads, sequences.histories and a run's TASTES give them,
+    with TEXTS if they are read; groups, live_figures: group_numbers and, as matches has them, figures of the live ads.
     A list is ordered by score, then log_odds, each to 6 significant digits, then ad_id. source is `personal` for users
     with a usable history, else `cold_start`. propensity is NULL: no stage gives it yet.
     """

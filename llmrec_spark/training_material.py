@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -53,17 +53,17 @@ def read_material(
     until: date | None,
     scratch: Path,
     seconds: dict[str, float],
-    for_ranker: bool = True,
-    reads_texts: bool = False,
+    rankers: Sequence[RankerConfig] = (),
 ) -> Material:
     """Fills the training tables, encodes the ads as `base` does, reads the lists; `seconds` gets what each took.
 
-    `until` as in fill_training_tables; what a ranker alone reads is left out unless `for_ranker`, texts of histories
-    unless it or that of `base` `reads_texts`. Raises DataError where too few lists teach anything.
+    `until` as in fill_training_tables; `rankers` are the settings that may be trained: neighbours are found where there
+    are any, texts of histories encoded where one of them, or the ranker of `base`, reads them. Raises DataError where
+    too few lists teach anything.
     """
     from llmrec_spark.model.checkpoint import open_model
 
-    by = _neighbours_by(config, base) if for_ranker else None
+    by = _neighbours_by(config, base) if rankers else None
     with timed(seconds, "training examples"):
         training_set = fill_training_tables(storage, config, inputs, as_of=as_of, until=until)
     of_set = F.col("training_set") == training_set
@@ -76,7 +76,8 @@ def read_material(
         columns = pd.DataFrame(ad_catalogue.ad_columns(ads, *_columns(config, base)).toPandas())
     with timed(seconds, "lists in memory"):
         material = _material(config, training_set, folder, columns, examples, histories)
-    if for_ranker and (reads_texts or open_model(base.folder).config.ranker_reads_texts):
+    reads_texts = open_model(base.folder).config.ranker_reads_texts or any(one.reads_texts for one in rankers)
+    if rankers and reads_texts:
         with timed(seconds, "texts of histories"):
             material = _with_texts(material, config, base, ads)
     return material
