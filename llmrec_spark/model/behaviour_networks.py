@@ -161,7 +161,7 @@ def gap_buckets(age_days: Tensor) -> Tensor:
 class SequenceEncoder(nn.Module):
     """Behaviours as tokens, mixed by an LSTM or by self-attention."""
 
-    def __init__(self, config: NetworkConfig, text_width: int) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.tokens = BehaviourTokens(config)
         self.body = LstmEncoder(config) if config.behaviours == "lstm" else TransformerEncoder(config)
@@ -176,17 +176,19 @@ class SequenceEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """The last behaviours as a language model read them: the clicks as one text, the skips as another."""
 
-    def __init__(self, config: NetworkConfig, text_width: int) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.start = nn.Parameter(torch.zeros(config.width))
-        self.project = UnitProjection(text_width, config.width)
         self.role = nn.Parameter(torch.zeros(len(TEXT_ROLES), config.width))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, ads: Tensor, behaviours: Behaviours, texts: Tensor, *, causal: bool = False) -> Encoded:
-        """texts (B, 2, D), 0 where there is none; ads and behaviours are not read."""
+        """texts (B, 2, W) as the fields of ads are projected, 0 where there is none; ads and behaviours are not read.
+
+        What projects both is one, or at first a text would have nothing to do with the ads that it names.
+        """
         present = (texts != 0).any(dim=-1)  # (B, 2)
-        x = self.project(texts) + self.role  # (B, 2, W)
+        x = texts + self.role  # (B, 2, W)
         start = self.start.to(x.dtype).expand(len(x), 1, -1)
         # clicks, skips: of TEXT_ROLES
         signals = texts.new_tensor([[1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]) * present[..., None]  # (B, 2, 3)
@@ -194,9 +196,9 @@ class TextEncoder(nn.Module):
         return Encoded(self.norm(torch.cat([start, x], dim=1)), signals, F.pad(present, (1, 0), value=True))
 
 
-def behaviour_encoder(config: NetworkConfig, text_width: int) -> SequenceEncoder | TextEncoder:
+def behaviour_encoder(config: NetworkConfig) -> SequenceEncoder | TextEncoder:
     """The encoder that `network.behaviours` names."""
-    return TextEncoder(config, text_width) if config.behaviours == "text" else SequenceEncoder(config, text_width)
+    return TextEncoder(config) if config.behaviours == "text" else SequenceEncoder(config)
 
 
 class TargetAttention(nn.Module):

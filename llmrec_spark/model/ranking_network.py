@@ -38,7 +38,7 @@ class RankingNetwork(nn.Module):
         config, width = shape.config, shape.config.width
         self.shape = shape
         self.ads = AdNetwork(config, shape.text_width, shape.fields, shape.numbers)
-        self.history = behaviour_encoder(config, shape.text_width)
+        self.history = behaviour_encoder(config)
         self.norm = nn.LayerNorm(width)
         self.attention = TargetAttention(config)
         self.body = nn.Sequential(
@@ -55,7 +55,7 @@ class RankingNetwork(nn.Module):
         """B lists of K ads -> (B, K) log-odds. positions (B, K) in training; None: at the first position."""
         candidates = self.norm(self.ads(ads.vectors, ads.fields, ads.numbers))  # (B, K, W)
         behaviours = self.ads(ads.vectors, ads.behaviour_fields, ads.behaviour_numbers)  # (B, T, W)
-        encoded = self.history(behaviours, batch.behaviours, batch.texts)
+        encoded = self.history(behaviours, batch.behaviours, self.ads.project(batch.texts))
         context, signals = self.attention(candidates, encoded)  # (B, K, W), (B, K, 6 H)
         mixed = self.body(torch.cat([candidates, context, candidates * context], dim=-1))  # (B, K, W)
         x = torch.cat([mixed, signals], dim=-1)

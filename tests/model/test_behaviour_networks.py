@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from llmrec_spark.errors import ModelError
 from llmrec_spark.model.behaviour_networks import (
@@ -13,9 +14,9 @@ from llmrec_spark.model.behaviour_networks import (
     masked_softmax,
 )
 from llmrec_spark.model.network_batches import ads_of
-from llmrec_spark.model.ranking_network import load_network, save_network, score_lists
+from llmrec_spark.model.ranking_network import NetworkShape, load_network, new_network, save_network, score_lists
 from llmrec_spark.network_config import NetworkConfig
-from tests.model.network_data import WIDTH, ad_table, lists, padded, tiny_network, woken
+from tests.model.network_data import ad_table, lists, padded, tiny_network, woken
 
 NAMES = ["lstm", "transformer", "text"]
 every_encoder = pytest.mark.parametrize("name", NAMES)
@@ -115,10 +116,23 @@ def test_the_text_encoder_reads_the_texts_and_no_behaviours():
     assert (swapped - clicks(network, batch)).abs().max() > 1e-3  # clicks are not skips
 
 
+def test_at_first_a_text_resembles_the_ad_that_it_names():
+    network = new_network(
+        NetworkShape(config=NetworkConfig(behaviours="text"), text_width=16, fields=1, numbers=0), seed=1
+    )
+    vectors = F.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+    candidates = network.norm(network.ads(vectors, torch.arange(40)[None, :, None], torch.zeros(1, 40, 0)))
+    texts = torch.stack([vectors[7], torch.zeros(16)])[None]  # who clicked ad 7 and skipped none
+    encoded = network.history(candidates, lists(1).behaviours, network.ads.project(texts))
+    signals = network.attention(candidates, encoded)[1].unflatten(-1, (2, network.attention.heads, 3))
+    by_similarity = signals[0, :, 1, :, 0].sum(dim=1)  # (40,), of residuals
+    assert by_similarity.argmax() == 7
+
+
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_a_causal_token_knows_nothing_of_later_behaviours(name):
     torch.manual_seed(1)
-    encoder = behaviour_encoder(NetworkConfig(behaviours=name, width=8, heads=2, dropout=0.0), WIDTH).eval()
+    encoder = behaviour_encoder(NetworkConfig(behaviours=name, width=8, heads=2, dropout=0.0)).eval()
     batch = lists(4, behaviours=5)
     behaviours = replace(batch.behaviours, present=torch.ones(4, 5, dtype=torch.bool))
     ads, later = torch.randn(4, 5, 8), torch.randn(4, 2, 8)
@@ -153,7 +167,7 @@ def test_target_attention_gives_the_signals_of_what_resembles_the_candidate():
     attention = TargetAttention(NetworkConfig(width=4, heads=1))
     for linear in (attention.query, attention.key):
         linear.weight.data = 20.0 * torch.eye(4)
-    encoder = behaviour_encoder(NetworkConfig(width=4, heads=1), 4)
+    encoder = behaviour_encoder(NetworkConfig(width=4, heads=1))
     encoded = encoder.tokens(torch.eye(4)[None, :2], lists(1, behaviours=2).behaviours)
     encoded = encoded._replace(
         tokens=torch.cat([torch.zeros(1, 1, 4), torch.eye(4)[None, :2]], dim=1),
