@@ -36,11 +36,17 @@ class RankerConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def texts_are_not_pretrained(self) -> RankerConfig:
-        if self.reads_texts and self.learning.pretraining.objective != "none":
+    def texts_have_no_single_behaviours(self) -> RankerConfig:
+        learning, reads = self.learning, self.network.behaviours
+        if reads == "text" and learning.pretraining.objective != "none":
             raise ValueError(
-                f"learning.pretraining.objective is {self.learning.pretraining.objective}, which guesses single "
-                "behaviours; expected none where network.behaviours is text"
+                f"learning.pretraining.objective is {learning.pretraining.objective}, which guesses single behaviours; "
+                "expected none where network.behaviours is text"
+            )
+        if reads == "text" and not learning.augmentation.is_off:
+            raise ValueError(
+                f"learning.augmentation is {learning.augmentation.model_dump()}, which varies single behaviours; "
+                "expected 0 of each where network.behaviours is text"
             )
         return self
 

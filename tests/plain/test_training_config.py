@@ -3,6 +3,7 @@ from datetime import date
 import pytest
 from pydantic import ValidationError
 
+from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.training_config import TrainingConfig
 
 AS_OF = date(2026, 3, 1)
@@ -43,3 +44,13 @@ def test_every_day_with_a_split_is_named_once_oldest_first():
 def test_what_makes_no_sense_is_refused(setting):
     with pytest.raises(ValidationError):
         TrainingConfig(**setting)
+
+
+@pytest.mark.parametrize(
+    "learning", [{"pretraining": {"objective": "next"}}, {"augmentation": {"crop": 0.1}}], ids=["pretrained", "varied"]
+)
+def test_histories_as_texts_have_no_single_behaviours_to_learn_from(learning):
+    """Whoever asks for the network: a search may, where the settings do not."""
+    with pytest.raises(ValidationError, match=r"expected .* where network\.behaviours is text"):
+        RankerConfig.model_validate({"network": {"behaviours": "text"}, "learning": learning})
+    RankerConfig.model_validate({"network": {"behaviours": "lstm"}, "learning": learning})
