@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST = 50  # neighbours kept of an ad
 FEWEST_TOGETHER = 2  # users with both ads: what one did alone says little, and would tell others of it
 USERS = 100_000  # whose histories are counted; pairs that matter stand in many
-ADS = 10_000  # of EASE and ALS, those with most users: one worker holds a matrix of so many rows, 800 MB
+ADS = 10_000  # of EASE and ALS, those with most users; one worker holds a dense matrix of them for EASE, 800 MB
 DECIMALS = 6  # of what a worker finds: the last ones are those of its processor
 PENALTY = 300.0  # of EASE, in users
 FACTORS, ROUNDS, CONFIDENCE, RIDGE = 64, 10, 40.0, 0.1  # of ALS, as Spark's: rank, maxIter, alpha, regParam
@@ -98,7 +98,8 @@ def users_by_ads(acted: pd.DataFrame, *, ads: int) -> tuple[pd.Index, csr_array]
     place, (user, users) = names.get_indexer(acted["ad_id"]), pd.factorize(acted["user_id"], sort=True)
     known = place >= 0
     at = user[known].astype(np.int32), place[known].astype(np.int32)  # as are the indices of what is made of it
-    return names, csr_array((np.ones(known.sum()), at), shape=(len(users), len(names)))
+    ones = np.ones(known.sum(), dtype=np.float32)  # counts of USERS are exact in it
+    return names, csr_array((ones, at), shape=(len(users), len(names)))
 
 
 def nearest(names: pd.Index, table: csr_array, similar: Learned, *, most: int) -> Iterator[pd.DataFrame]:
@@ -119,7 +120,7 @@ def ease_weights(table: csr_array, together: csr_array) -> Similar:
     """The weights by ease; one dense matrix of the ads is inverted in place."""
     from scipy.linalg import inv  # type: ignore[import-untyped]
 
-    gram = together.toarray(order="F")  # as LAPACK reads it
+    gram = together.toarray(order="F").astype(np.float64)  # as LAPACK reads it
     np.einsum("ii->i", gram)[:] += PENALTY
     inverse = inv(gram, overwrite_a=True, check_finite=False)
     diagonal = np.diag(inverse).copy()
