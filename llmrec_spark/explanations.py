@@ -27,6 +27,10 @@ VERBS = {
     SKIP: "passed over",
 }
 KEYWORDS, EFFECT, NETWORK, SAME_PEOPLE = "keywords", "effect", "network", "acted on by the same people"  # of a reason
+OF_TEXTS = {  # reasons of a network that reads histories as texts
+    "clicks as one text": "what you clicked lately",
+    "skips as one text": "what you passed over lately",
+}
 SHOWN_BEHAVIOURS, SHOWN_REASONS, SHOWN_WORDS = 8, 2, 4
 
 
@@ -126,8 +130,13 @@ def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: Words
 def reasons_in_words(row: Row, words: Words) -> str:
     """The largest reasons of a row: the behaviours behind them, the text field, and the keywords shared."""
     parts = []
-    behaved = [reason for reason in row.reasons if reason.event_type is not None]
+    behaved = [reason for reason in row.reasons if reason.event_type is not None or reason.field in OF_TEXTS]
+    behaved.sort(key=lambda reason: -abs(reason.contribution))
     for reason in behaved[:SHOWN_REASONS]:
+        if reason.field in OF_TEXTS:
+            because = "because of" if reason.contribution > 0 else "in spite of"
+            parts.append(f"{because} {OF_TEXTS[reason.field]} (read as one text, {reason.contribution:+.2f})")
+            continue
         did = VERBS.get(reason.event_type, reason.event_type)
         what = "something like it" if reason.ad_id is None else words.of_behaviour(reason.ad_id, None)
         because = "because you" if reason.contribution > 0 else "although you"

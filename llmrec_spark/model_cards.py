@@ -55,7 +55,7 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
         yield f"Of the best ads by effect and taste the score is {weights}. What a behaviour adds through the taste and"
         yield "the linear ranker is exact; what trees add is TreeSHAP's, by feature, summed by kernel and column; what"
         yield "a behaviour adds through a network is found by occlusion: the score less that of the history without it;"
-        yield "through a network that reads texts, what all clicks add, and all skips."
+        yield "through a network that reads texts, what the newest clicks add, and the newest skips."
     yield ""
     yield "## Data"
     yield ""
