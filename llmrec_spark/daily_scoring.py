@@ -35,7 +35,7 @@ from llmrec_spark.daily_catalogue import live_figures, ranker_figures, share_cat
 from llmrec_spark.daily_inputs import CheckedInputs, Inputs, check_inputs
 from llmrec_spark.errors import DataError
 from llmrec_spark.events import with_consent
-from llmrec_spark.history_texts import ad_names, history_vectors
+from llmrec_spark.history_texts import ad_names, history_texts, history_vectors
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import Run, say
 from llmrec_spark.session import parallel_tasks, shuffle_tasks
@@ -153,7 +153,8 @@ def _fill_tables(storage: Storage, day: Day, scratch: Path) -> None:
         neighbours=neighbours,
     )
     liked = run.stage(TASTES, lambda: _tastes(day, history, catalogue)) if day.is_trained else None
-    if liked is not None and day.reads.ranker_reads_texts:
+    is_scored = {MATCHES.name, RANKINGS.name} <= set(run.completed)
+    if liked is not None and day.reads.ranker_reads_texts and not is_scored:
         liked = _read_histories(day, liked, history, users, texts)
     behaviours = sequences.histories(
         history, as_of=day.run_date, weights=config.events.weights, half_life_days=config.match.half_life_days
@@ -231,9 +232,9 @@ def _read_histories(day: Day, liked: DataFrame, history: DataFrame, users: DataF
     given = day.checked.candidates
     asked = users if given is None else given.select("user_id").distinct()
     with day.run.timed("history_texts"):
-        theirs = history.join(asked, on="user_id", how="left_semi")
-        names = ad_names(texts, fields=day.reads.fields)
-        read = day.keep(history_vectors(theirs, names, config=day.config, model_folder=day.model.folder))
+        theirs, names = history.join(asked, on="user_id", how="left_semi"), ad_names(texts, fields=day.reads.fields)
+        said = day.keep(history_texts(theirs, names, clicks=day.config.events.answers))
+        read = day.keep(history_vectors(said, config=day.config, model_folder=day.model.folder))
         day.run.counts["history_texts"] = read.count()
     return liked.join(read, on="user_id", how="left")
 

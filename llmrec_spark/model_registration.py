@@ -18,7 +18,7 @@ from llmrec_spark.config import Config, EncoderConfig
 from llmrec_spark.errors import DataError
 from llmrec_spark.quarantine import accepted
 from llmrec_spark.runs import say
-from llmrec_spark.session import parallel_tasks, progress, share_folder
+from llmrec_spark.session import progress, share_folder
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import TEXT_VECTORS
 from llmrec_spark.texts import text_hash
@@ -128,15 +128,12 @@ def encode_missing(
             settings=settings,
             encoder_digest=digest,
             token_budget=config.encoding.token_budget,
-            tasks=min(TASKS_PER_SLOT * parallel_tasks(storage.spark), -(-count // vectors_stage.TEXTS_PER_CHUNK)),
+            tasks=vectors_stage.encoding_tasks(storage.spark, count),
         )
         with progress(storage.spark, "text_vectors"):
             storage.add_missing(TEXT_VECTORS, encoded)
     missing.unpersist()
     return count
-
-
-TASKS_PER_SLOT = 8  # so that the progress shown moves and no task waits long for the last
 
 
 def encoded_now(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pandas as pd
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from llmrec_spark.config import EncoderConfig
-from llmrec_spark.session import shared_folder, task_device
+from llmrec_spark.session import parallel_tasks, shared_folder, task_device
 
 TEXTS_PER_CHUNK = 128  # consecutive texts in order of (length, hash): the batches follow from the data alone
+TASKS_PER_SLOT = 8  # so that the progress shown moves and no task waits long for the last
 
 
 def missing_texts(texts: DataFrame, text_vectors: DataFrame, *, encoder_digest: str) -> DataFrame:
@@ -41,6 +42,11 @@ def in_chunks(texts: DataFrame) -> DataFrame:
         .groupBy("chunk")
         .agg(F.array_sort(F.collect_list("text")).alias("texts"))
     )
+
+
+def encoding_tasks(spark: SparkSession, texts: int) -> int:
+    """How many tasks the encoding of so many texts is cut into: one or more, none without a chunk."""
+    return min(TASKS_PER_SLOT * parallel_tasks(spark), max(-(-texts // TEXTS_PER_CHUNK), 1))
 
 
 def text_vectors(
@@ -82,7 +88,8 @@ def text_vectors(
                 )
 
     schema = "encoder_digest string, text_hash string, vector binary, tokens int, unknown_share float"
-    spread = in_chunks(texts).repartition(tasks, F.col("chunk") % tasks)  # long and short chunks in every task
+    dealt = (F.col("chunk") % tasks).cast("int")  # chunks go by length: long and short ones to every task, equally many
+    spread = in_chunks(texts).repartitionById(tasks, dealt)
     return spread.select("texts").mapInPandas(encode_partition, schema)
 
 

@@ -8,6 +8,7 @@ from llmrec_spark.model.embedded import restore_embedded_encoder
 from llmrec_spark.texts import text_hash
 
 TEXTS = "text_hash string, text string"
+AT_WHICH_TASK = ("spark_partition_id() AS task", "struct(*) AS one")
 BUDGET = 256
 CHINESE = "运动跑鞋男 透气 轻便"
 WORDS = ("shoes", "red", "running", "for men", "a film about the sea", "light", CHINESE, "naïve café")
@@ -54,7 +55,9 @@ def by_hash(rows):
 
 def test_vectors_are_those_of_the_encoder_whatever_the_tasks(spark, texts, minilm_folder, chunks_of_four):
     alone = vectors_of(hashed(spark, texts), minilm_folder, tasks=1).collect()
-    four = vectors_of(hashed(spark, reversed(texts)).repartition(3), minilm_folder, tasks=4).collect()
+    spread = vectors_of(hashed(spark, reversed(texts)).repartition(3), minilm_folder, tasks=4)
+    tasks, four = zip(*((row.task, row.one) for row in spread.selectExpr(*AT_WHICH_TASK).collect()), strict=True)
+    assert sorted(tasks.count(one) for one in set(tasks)) == [2, 4, 4, 4]  # a chunk each
     assert by_hash(four) == by_hash(alone)  # to the last bit
     assert sorted(row.text_hash for row in alone) == sorted(map(text_hash, texts)) == sorted(r.text_hash for r in four)
     expected = load_ad_encoder(minilm_folder, EncoderConfig(), "cpu").encode(texts, BUDGET)

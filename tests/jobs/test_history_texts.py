@@ -10,10 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from llmrec_spark.config_files import load_config
-from llmrec_spark.history_texts import ad_names, history_vectors, newest_as_text, texts_of_lists
+from llmrec_spark.history_texts import ad_names, history_texts, history_vectors, texts_of_lists
 from llmrec_spark.model.ad_encoder import load_ad_encoder
 from llmrec_spark.model.checkpoint import open_model
 from llmrec_spark.tables import SEQUENCES
+from llmrec_spark.texts import text_hash
 from tests.jobs.conftest import write_conf
 
 FIELDS = ("title", "description")
@@ -61,26 +62,50 @@ def ad_texts(spark):
     return spark.createDataFrame(rows, "ad_id string, field string, text string")
 
 
-def test_a_text_names_the_newest_different_ads_first():
-    names = {ad: ad.upper() for ad in "abcdefghijklmnop"}
-    assert newest_as_text(["a", "b", "unknown", "c", "b"], names) == "B; C; A"
-    assert newest_as_text(list(names), names) == "; ".join(ad.upper() for ad in "ponmlkjihgfe")
-    assert newest_as_text(["unknown"], names) is None
-    assert newest_as_text([], names) is None
+def texts_by_history(sequences, names):
+    """(user, whether of skips) -> text."""
+    rows = history_texts(sequences, names, clicks=("click",)).collect()
+    assert all(row.text_hash == text_hash(row.text) for row in rows)
+    return {(row.user_id, row.is_skip): row.text for row in rows}
+
+
+def test_a_text_names_the_newest_different_ads_first(sequences, ad_texts):
+    assert texts_by_history(sequences, ad_names(ad_texts, fields=FIELDS)) == {
+        ("one", False): "Green tea; Blue boat; Red shoes",
+        ("one", True): "Old clock",
+        ("same moment", False): "Red shoes; Green tea",
+        ("many", False): "Red shoes; Blue boat",
+    }
+
+
+def test_a_text_has_no_more_ads_than_an_encoder_reads(spark, sequences):
+    ads = "abcdefghijklmnop"
+    clicked = [(ad, hour) for hour, ad in enumerate(reversed(ads))]
+    much = spark.createDataFrame([sequence("all", clicked[::-1], clicked[::-1])], sequences.schema)
+    names = spark.createDataFrame([(ad, ad.upper()) for ad in ads], "ad_id string, name string")
+    both = texts_by_history(much, names)
+    assert set(both.values()) == {"; ".join("PONMLKJIHGFE")}
+    assert len(both) == 2
 
 
 def test_an_ad_is_called_by_its_first_field_that_has_a_text(ad_texts):
-    assert ad_names(ad_texts, fields=FIELDS) == TEXTS
+    assert dict(ad_names(ad_texts, fields=FIELDS).collect()) == TEXTS
 
 
 def test_vectors_are_the_encoders_centred_as_titles_in_training_and_scoring_alike(
-    spark, sequences, ad_texts, model_folder, tmp_path
+    spark, sequences, ad_texts, model_folder, tmp_path, monkeypatch
 ):
+    """Workers find the files of another version with the same encoder, as they may on a cluster."""
+    monkeypatch.setattr("llmrec_spark.history_texts.share_folder", lambda *_: str(model_folder))
     config = load_config(write_conf(tmp_path, tmp_path / "conf.yaml"), [])
     folder = with_centre(model_folder, tmp_path / "model")
     model, names = open_model(folder), ad_names(ad_texts, fields=FIELDS)
     how = {"config": config, "model_folder": folder}
-    by_user = {row.user_id: row.texts for row in history_vectors(sequences, names, **how).collect()}
+    texts = history_texts(sequences, names, clicks=config.events.answers)
+    of_users = history_vectors(texts, **how)
+    plan = of_users._jdf.queryExecution().optimizedPlan().toString()
+    assert "rightHint=(strategy=merge)" in plan  # a broadcast would wait for the encoder, five minutes at most
+    by_user = {row.user_id: row.texts for row in of_users.collect()}
     assert set(by_user) == {"one", "same moment", "many"}
     encoder = load_ad_encoder(str(folder / "encoder"), model.config.encoder, "cpu")
     expected = encoder.encode(["Green tea; Blue boat; Red shoes", "Old clock"], 256).vectors
@@ -95,7 +120,7 @@ def test_vectors_are_the_encoders_centred_as_titles_in_training_and_scoring_alik
     assert vectors.shape == (4, 2, model.config.width)
     assert not vectors[0].any()
     assert not vectors[2, 1].any()
-    assert vectors[1] == pytest.approx(found, abs=1e-6)
+    assert (vectors[1] == found).all()  # to the bit: a network that learned on is the same
     assert (vectors[3] == vectors[1]).all()
 
 

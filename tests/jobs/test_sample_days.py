@@ -15,12 +15,15 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from llmrec_spark.config import MlflowConfig
+from llmrec_spark.history_texts import ad_names, history_texts
 from llmrec_spark.model.ad_encoder import encoder_files
 from llmrec_spark.model.encoder_adapter import ADAPTER_FILES
 from llmrec_spark.registry import NAME, resolve_model
 from llmrec_spark.stored_models import inside
 from tests.jobs.conftest import REPOSITORY, Workspace, job_in, make_here
 from tests.jobs.test_readme import ADAPT, CHALLENGER, PROMOTE, SEARCH, SUBMIT, lines_of, recipes, run_here
+
+LEARNS = {"epochs": 1, "warmup_share": 0, "weight_decay": 0, "clip_norm": None, "patience": None}
 
 
 def outputs(workspace: Workspace, name: str) -> list[dict]:
@@ -60,8 +63,9 @@ def for_few(sample) -> Workspace:
     shutil.copytree(REPOSITORY / "conf", conf)
     sample = yaml.safe_load((conf / "sample.yaml").read_text(encoding="utf-8"))
     sample["training"] |= {"train_days": 2, "conversion_days": 1}
-    sample["promotion"] |= {"min_users": 10}
-    sample["ranker"] |= {"neighbours": "ease"}
+    sample["promotion"] |= {"min_users": 30}
+    sample["ranker"] |= {"neighbours": "ease", "rerank": ["linear", "network"], "learning": LEARNS}
+    sample["ranker"] |= {"network": {"behaviours": "text"}}
     (conf / "sample.yaml").write_text(yaml.safe_dump(sample), encoding="utf-8")
     return workspace
 
@@ -133,6 +137,23 @@ def test_make_train_learns_scores_judges_and_asks_the_gates(spark, for_few, made
     assert near.select("run_id").distinct().count() == 2  # the shadow run and the next day's
 
 
+def test_a_day_is_scored_by_the_texts_of_histories_which_no_table_keeps(spark, for_few, trained):
+    """Of one ad alone a history's text is the ad's, whose vector is kept."""
+
+    def of(table):
+        return spark.read.format("delta").load(str(for_few.folder / "local/sample/tables" / table))
+
+    shadow, published = of("runs").where(f"job = 'score_daily' AND model_version = '{trained}'").collect()
+    for run in (shadow, published):
+        assert run.counts["history_texts"] > 0
+        assert run.seconds["history_texts"] > 0
+    run, fields = f"run_id = '{shadow.run_id}'", ["title", "description", "tags", "category"]
+    names = ad_names(of("ad_texts").where(run), fields=fields)
+    read = history_texts(of("sequences").where(run), names, clicks=["click"]).where("text LIKE '%; %'").persist()
+    assert read.count() > 0
+    assert read.join(of("text_vectors"), on="text_hash").count() == 0
+
+
 def test_make_train_plays_the_day_that_make_score_published_and_judges_it(made, trained):
     assert "2026-03-01 is published already, by run" in made.stdout
     assert re.search(r"^2026-03-01: [\d,]{5,} events answer run [0-9a-f]{16}$", made.stdout, re.M)
@@ -187,14 +208,10 @@ def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(for_f
     assert run_here(for_few, back)[0] == (0 if code == 0 else 78)
 
 
-LEARNS = "{epochs: 1, warmup_share: 0, weight_decay: 0, clip_norm: null, patience: null}"
-
-
 def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_in_mlflow(for_few):
     searches, ablates = lines_of(SEARCH)
     assert ablates.split()[-1] == "--ablate"
-    reads = "--set search.rerank=[[network]] --set ranker.rerank=[network] --set ranker.network.behaviours=text"
-    few = f"{reads} --set 'ranker.learning={LEARNS}' --set ranker.kernel_lists=300"
+    few = "--set search.rerank=[[network]] --set ranker.rerank=[network] --set ranker.kernel_lists=300"
     code, said = run_here(for_few, f"{searches} --ablate --search 2 --alias searched {few}")
     assert code == 0, said
     [chosen] = re.findall(r"^search: trained with trial (\d), ", said, re.M)
