@@ -10,9 +10,10 @@ import pandas as pd
 from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.model.behaviour_encoder import Histories, encode_histories, flatten
 from llmrec_spark.model.catalogue import open_catalogue
+from llmrec_spark.model.kernel_groups import COLUMNS, GROUPS, kernel_group
 from llmrec_spark.model.match import Parameters, match_pairs
 from llmrec_spark.model.ranker import MIN_SIGMA, best_first, fill_lists
-from llmrec_spark.model.reasons import KEYWORDS, Reason, list_reasons
+from llmrec_spark.model.reasons import KEYWORDS, Reason, list_reasons, set_off
 from llmrec_spark.model.taste_reranking import terms_of
 from llmrec_spark.model.taste_scoring import Tastes, TrainedAds, trained_ads
 
@@ -87,6 +88,8 @@ class ListMaker:
         for place, rows in lists.groupby(user, sort=True):
             items, of_user = self.items.get_indexer(rows["ad_id"]), tastes.of(int(place))
             terms = terms_of(trained, tastes, int(place), items)
+            wide = [kernel_group(name) in (COLUMNS, GROUPS) for name in terms.parts]
+            terms.behaviours[:, wide] = set_off(terms.behaviours[:, wide])
             log_odds = rows["log_odds"].to_numpy(dtype=np.float64)
             found = trained.probabilities(log_odds, items, terms.taste, level=tastes.level[int(place)])
             value = found.value(self.pricing, self.price[items])

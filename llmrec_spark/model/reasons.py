@@ -59,6 +59,18 @@ def list_reasons(
     return reasons
 
 
+def set_off(terms: np.ndarray) -> np.ndarray:
+    """Terms (T, P, K) whose part says yes or no of many behaviours at once, what they say for and against set off.
+
+    A user clicked and skipped many ads of one language: by single ads they add up to little, and the largest of them
+    would hide what matters. What has the sign of the sum over T is kept, shrunk to that sum; the rest is 0.
+    """
+    net = terms.sum(axis=0)  # (P, K)
+    kept = np.where(terms * net > 0.0, terms, 0.0)
+    total = kept.sum(axis=0)
+    return np.asarray(kept * np.divide(net, total, out=np.zeros_like(net), where=total != 0.0))
+
+
 def _kept_features(features: Mapping[str, np.ndarray], always: Sequence[str], ad: int) -> list[Reason]:
     values = {name: float(one[ad]) for name, one in features.items()}
     others = [name for name, value in values.items() if name not in always and value]

@@ -3,7 +3,7 @@ import pytest
 
 from llmrec_spark.config import MatchConfig
 from llmrec_spark.model.match import Parameters, match_pairs
-from llmrec_spark.model.reasons import KEYWORDS, Reason, list_reasons
+from llmrec_spark.model.reasons import KEYWORDS, Reason, list_reasons, set_off
 from tests.model.catalogues import FIELDS, encoded, random_histories, random_world
 
 PARTS = (*FIELDS, KEYWORDS)
@@ -128,3 +128,11 @@ def test_features_stand_after_the_behaviours_and_the_rest_after_them():
     ]  # fmt: skip
     [nobody] = list_reasons(terms[:0], [], [], ["title", "year"], np.array([2.0]), 1.0, {"effect": np.array([-1.0])})
     assert nobody == [Reason(None, None, "effect", -1.0), Reason(None, None, "other", 3.0)]
+
+
+def test_what_many_behaviours_say_for_and_against_is_set_off():
+    terms = np.array([[3.0, -1.0, 0.0], [1.0, -1.0, 0.0], [-2.0, 1.0, 0.0]])[:, None, :]  # of three behaviours
+    assert set_off(terms)[:, 0].T.tolist() == [[1.5, 0.5, 0.0], [-0.5, -0.5, 0.0], [0.0, 0.0, 0.0]]
+    assert set_off(terms).sum(axis=0) == pytest.approx(terms.sum(axis=0), **EXACT)
+    balanced = np.array([1.0, -1.0])[:, None, None]
+    assert not set_off(balanced).any()
