@@ -11,7 +11,7 @@ def main() -> None:
     options.add_argument("--force", action="store_true", help="replace a day that is published")
     options.add_argument("--recompute", action="store_true", help="use no table of an earlier try")
     options.add_argument("--shadow", action="store_true", help="everything but publishing")
-    options.add_argument("--show", action="store_true", help="print three of the published lists, with reasons")
+    options.add_argument("--show", action="store_true", help="print three of the lists, with reasons")
     options.add_argument("--dry-run", action="store_true", help="check config, tables, columns, model; write nothing")
     arguments = options.parse_args()
     wanted = days(arguments)

@@ -12,13 +12,13 @@ def main() -> None:
     arguments = options.parse_args()
 
     from llmrec_spark.config_files import load_config
-    from llmrec_spark.explanations import show_lists
+    from llmrec_spark.explanations import show_published
     from llmrec_spark.session import spark_session
     from llmrec_spark.storage import Storage
 
     config = load_config(arguments.config, arguments.overrides)
     storage = Storage(spark_session("llmrec_spark show_lists"), config.tables)
-    show_lists(storage, config, arguments.date, users=arguments.user, length=arguments.length)
+    show_published(storage, config, arguments.date, users=arguments.user, length=arguments.length)
 
 
 if __name__ == "__main__":

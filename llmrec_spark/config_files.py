@@ -71,6 +71,8 @@ def _explain(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{key}: is missing. See conf/production.yaml for every key."
     message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] in ("tuple_type", "list_type"):
+        message = "input should be a list such as [a, b]"
     found = "" if key.startswith("notify") else f"found {detail['input']!r}; "  # URLs and arguments may hold secrets
     return f"{key or 'file'}: {found}{message[:1].lower()}{message[1:]}."
 

@@ -21,7 +21,7 @@ from llmrec_spark.registry import ResolvedModel, log_scoring_run
 from llmrec_spark.run_notices import export, told
 from llmrec_spark.runs import Run, run_id_of, say
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import OWN, RANKINGS, RECOMMENDATIONS, RUNS
+from llmrec_spark.tables import AD_NEIGHBOURS, OWN, RANKINGS, RECOMMENDATIONS, RUNS, TASTES
 
 if TYPE_CHECKING:
     from llmrec_spark.model.checkpoint import ModelConfig
@@ -42,11 +42,11 @@ def publish_days(
 ) -> None:
     """Scores and publishes each day. A published day is left alone without `force`; a shadow run publishes none.
 
-    `model` is called once, when the first day is to be scored. With `show`, three lists of each day that was
-    published here are printed at the end.
+    `model` is called once, when the first day is to be scored. With `show`, three lists of each run that
+    published, or of a shadow run, are printed at the end.
     """
     resolved: ResolvedModel | None = None
-    published: list[date] = []
+    scored: list[str] = []
     for day in days:
         if not (shadow or force) and _is_published(storage, day):
             continue
@@ -66,13 +66,13 @@ def publish_days(
                     _track(storage, config, run, inputs, shadow=shadow)
                 raise
             written.append(RANKINGS)
-            if _finish(storage, run, force=force, shadow=shadow):
-                written.append(RECOMMENDATIONS)
-                published.append(day)
+            is_published = _finish(storage, run, force=force, shadow=shadow)
+            written += [RECOMMENDATIONS] if is_published else []
+            scored += [run.run_id] if is_published or shadow else []
         _track(storage, config, run, inputs, shadow=shadow)
         _forget(storage, config, run)
-    for day in published if show else ():
-        show_lists(storage, config, day)
+    for one in scored if show else ():
+        show_lists(storage, config, one)
 
 
 def _finish(storage: Storage, run: Run, *, force: bool, shadow: bool) -> bool:
@@ -201,8 +201,11 @@ def _example_lists(storage: Storage, run: Run, inputs: Inputs) -> pd.DataFrame:
 
 def plan(storage: Storage, config: Config, days: Sequence[date], model: ResolvedModel) -> None:
     """Checks configuration, tables, columns and model, and prints what would be done. Writes nothing."""
+    from llmrec_spark.model.checkpoint import open_model
+
     inputs = read_inputs(storage, config)
     check_model(model, config, inputs)
+    reads = open_model(model.folder).config
     for name, version in inputs.versions.items():
         say(f"input {name:<11} {inputs.where[name]}  version {version}")
     say(f"model {model.version}, digest {model.digest[:12]}, fields {', '.join(config.text.fields)}")
@@ -210,4 +213,6 @@ def plan(storage: Storage, config: Config, days: Sequence[date], model: Resolved
         published = published_run(storage, day)
         shown = f"published by run {published.run_id}, needs --force" if published else "not published"
         say(f"{day}: run {new_run(storage, config, day, inputs, model).run_id}, {shown}")
-    say(f"would write {', '.join(OWN)} under {config.tables.root or config.tables.catalog}. Nothing was written.")
+    of_model = {AD_NEIGHBOURS.name: reads.ranker_neighbours, TASTES.name: reads.ranker_columns is not None}
+    written = ", ".join(name for name in OWN if of_model.get(name, True))
+    say(f"would write {written} under {config.tables.root or config.tables.catalog}. Nothing was written.")

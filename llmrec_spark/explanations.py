@@ -15,7 +15,7 @@ from llmrec_spark.errors import DataError
 from llmrec_spark.runs import say
 from llmrec_spark.sequences import SKIP, queries
 from llmrec_spark.storage import Storage
-from llmrec_spark.tables import AD_TEXTS, RECOMMENDATIONS, SEQUENCES
+from llmrec_spark.tables import AD_TEXTS, RANKINGS, SEQUENCES
 
 HAN = r"[\u4e00-\u9fff]"
 VERBS = {
@@ -31,7 +31,7 @@ OF_TEXTS = {  # reasons of a network that reads histories as texts
     "clicks as one text": "what you clicked lately",
     "skips as one text": "what you passed over lately",
 }
-SHOWN_BEHAVIOURS, SHOWN_REASONS, SHOWN_WORDS = 8, 2, 4
+SHOWN_BEHAVIOURS, SHOWN_ADS, SHOWN_REASONS, SHOWN_WORDS = 8, 5, 2, 4
 
 
 def example_users(sequences: DataFrame, ad_texts: DataFrame, lists: DataFrame) -> list[str]:
@@ -56,17 +56,25 @@ def example_users(sequences: DataFrame, ad_texts: DataFrame, lists: DataFrame) -
     return [user for user in (firsts.other, firsts.chinese, new.user_id) if user is not None]
 
 
-def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[str] = (), length: int = 5) -> None:
-    """Prints the published lists of these users, or of three example users, with reasons in words, and where they are.
-
-    Raises DataError where the day is not published or a user has no list.
-    """
+def show_published(
+    storage: Storage, config: Config, day: date, *, users: Sequence[str] = (), length: int = SHOWN_ADS
+) -> None:
+    """show_lists of the run that a day's published lists are of. Raises DataError where the day is not published."""
     run = published_run(storage, day)
     if run is None:
         raise DataError(f"recommendations: {day} is not published. Run jobs/score_daily.py --date {day} first.")
-    lists = storage.read(RECOMMENDATIONS).where(F.col("run_date") == F.lit(str(day)).cast("date"))
     refuse_expired(storage, run)
-    sequences, texts = storage.read_run(SEQUENCES, run.run_id), storage.read_run(AD_TEXTS, run.run_id)
+    show_lists(storage, config, run.run_id, users=users, length=length)
+
+
+def show_lists(
+    storage: Storage, config: Config, run_id: str, *, users: Sequence[str] = (), length: int = SHOWN_ADS
+) -> None:
+    """Prints what a run lists for these users, or for three example users, with reasons in words, and where it is.
+
+    Raises DataError where a user has no list.
+    """
+    sequences, texts, lists = (storage.read_run(one, run_id) for one in (SEQUENCES, AD_TEXTS, RANKINGS))
     chosen = list(users) or example_users(sequences, texts, lists)
     rows = lists.where(F.col("user_id").isin(chosen) & (F.col("rank") <= length)).orderBy("user_id", "rank").collect()
     histories = {row.user_id: row for row in sequences.where(F.col("user_id").isin(chosen)).collect()}
@@ -74,7 +82,7 @@ def show_lists(storage: Storage, config: Config, day: date, *, users: Sequence[s
     for user in chosen:
         of_user = [row for row in rows if row.user_id == user]
         if not of_user:
-            raise DataError(f"recommendations: user {user} has no list on {day}.")
+            raise DataError(f"rankings: user {user} has no list in run {run_id}.")
         _show_user(user, histories.get(user), of_user, words)
     say(f"\nThe tables are under {config.tables.root or config.tables.catalog}: recommendations, matches, runs, ...")
 
@@ -114,7 +122,8 @@ def _show_user(user: str, history: Row | None, rows: Sequence[Row], words: Words
     behaviours = (
         [] if history is None else list(zip(history.event_types, history.ad_ids, history.query_hashes, strict=True))
     )
-    say("did before (latest first):" if behaviours else "did before: nothing that counts yet")
+    latest = f"the latest {SHOWN_BEHAVIOURS} of {len(behaviours)}, " if len(behaviours) > SHOWN_BEHAVIOURS else ""
+    say(f"did before ({latest}latest first):" if behaviours else "did before: nothing that counts yet")
     for kind, ad_id, query_hash in behaviours[: -SHOWN_BEHAVIOURS - 1 : -1]:
         say(f"    {VERBS.get(kind, kind)} {words.of_behaviour(ad_id, query_hash)}")
     say("is shown:")
@@ -160,4 +169,6 @@ def _part_in_words(field: str) -> str:
         return "with all you did"
     if field.startswith("near in "):
         return f"alike {field.removeprefix('near in ')}"
+    if field.startswith("same "):
+        return f"the {field}"
     return f"its {field.removesuffix(' text').removeprefix('slope of ').removeprefix('all ')}"

@@ -201,6 +201,9 @@ def summary(training: Training, k: int) -> list[str]:
         for part, ndcg, _, *cost in ablation_rows(training.ablation):
             lines.append(f"{part:<22}{ndcg:>28}  {', '.join(cost)}")
     for name, found in (("p_click", training.clicks), ("p_conversion", training.conversions)):
+        if not found.rows:
+            lines.append(f"{name}: not judged, of none of the examples held back is it known what came of them")
+            continue
         means = f"predicted {found.predicted:.4f}, observed {found.observed:.4f}"
         lines.append(f"{name}: calibration error {found.error:.4f}, {means}, {found.rows:,} rows")
     return lines

@@ -88,7 +88,7 @@ def _version(mlflow: Any, uri: str) -> tuple[str, str]:
         return name, str(client.get_model_version(name, version).version)
     except mlflow.exceptions.MlflowException as error:
         _raise_if_unreachable(error)
-        known = sorted({version.version for version in client.search_model_versions(f"name = '{name}'")}, key=int)
+        known = sorted({str(version.version) for version in client.search_model_versions(f"name = '{name}'")}, key=int)
         raise ModelError(
             f"model {uri}: not in the registry at {mlflow.get_tracking_uri()}; versions of {name} there: "
             f"{', '.join(known) or 'none'}. Run jobs/register_model.py, or give --model another version or a folder."

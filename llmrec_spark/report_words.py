@@ -7,6 +7,7 @@ from math import floor, isfinite, log10
 
 UNKNOWN = "–"  # an en dash
 MINUS = "−"
+NOISE = 1e-12  # what is smaller is what a sum of doubles leaves of 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def number(value: float | None, kind: str = "number", *, currency: str = "", sig
     """
     if value is None or not isfinite(value):
         return UNKNOWN
+    value = 0.0 if abs(value) < NOISE else value
     if kind == "share":
         text = f"{_rounded(abs(value) * 100, 2)} %"
     elif kind == "count":
@@ -165,9 +167,9 @@ def verdict(low: float | None, high: float | None) -> tuple[str, str]:
     """What the interval of a paired difference says: better, worse, open or unknown, and the sentence."""
     if low is None or high is None or not is_known(low, high):
         return "unknown", "no interval was computed"
-    if low > 0:
+    if low > NOISE:
         return "better", "better: the interval excludes 0"
-    if high < 0:
+    if high < -NOISE:
         return "worse", "worse: the interval excludes 0"
     return "open", "no clear difference: the interval includes 0"
 

@@ -58,8 +58,9 @@ def shadowed(spark, model_folder, empty_registry, tmp_path_factory):
     shutil.copy(empty_registry, folder / "mlflow.db")
     conf = write_conf(folder, folder / "conf.yaml", evaluation={"group_columns": ["category"]})
     run = ("score_daily", "--config", conf, *DAY, "--model", model_folder)
-    code, said = job(*run, "--shadow")
+    code, said = job(*run, "--shadow", "--show")
     assert code == 0, said
+    assert "is shown:" in said
     assert own(spark, folder, "rankings").count() > 0
     assert not published(folder)
     return folder, conf, run

@@ -7,4 +7,6 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(conf, model_folder, tmp_pa
     code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, "--dry-run")
     assert code == 0
     assert "2026-03-01: run " in said
+    assert "matches, rankings, recommendations" in said
+    assert "tastes" not in said  # of trained models
     assert not (tmp_path / "own").exists()

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from llmrec_spark.config import MlflowConfig
+from llmrec_spark.errors import ModelError
 from llmrec_spark.history_texts import ad_names, history_texts
 from llmrec_spark.model.ad_encoder import encoder_files
 from llmrec_spark.model.encoder_adapter import ADAPTER_FILES
@@ -91,6 +92,10 @@ def test_an_encoder_is_adapted_to_clicks_and_its_adapter_alone_is_stored(for_few
         for one in (base, adapted)
     )
     assert of_adapted == sorted([*of_base, *ADAPTER_FILES])
+    with pytest.raises(
+        ModelError, match=f"versions of {NAME} there: {base.version - 1}, {base.version}, {adapted.version}"
+    ):
+        resolve_model(f"models:/{NAME}@nobody", config)
     stored = inside(Path(download_artifacts(f"models:/{NAME}/{adapted.version}")))
     assert encoder_files(stored / "encoder") == sorted(ADAPTER_FILES)
     matches = [match_of(f"models:/{NAME}/{one.version}") for one in (base, adapted)]

@@ -126,6 +126,7 @@ def test_the_last_set_of_a_key_wins(smallest):
         ("match.beta", "expected key=value"),
         ("match.beta.x=1", "match.beta: found {'x': 1}; input should be a valid number"),
         ("tables.root.x=1", "--set tables.root.x=1: root is a value, not a section"),
+        ("ranker.rerank=network", "ranker.rerank: found 'network'; input should be a list such as [a, b]"),
         ("match.beta=[1", "is not YAML"),
         ("match.betta=1", "match.betta: unknown key. Did you mean match.beta?"),
         ("=1", "unknown key"),
@@ -219,7 +220,7 @@ def test_a_hook_has_either_a_command_or_a_webhook_and_the_refusal_shows_no_secre
     [
         ("hooks: [{webhook: 'ftp://u:hunter2@h'}]", "notify.hooks.0.webhook: string should match pattern"),
         ("openlineage_url: 'u:hunter2@h'", "notify.openlineage_url: string should match pattern"),
-        ("hooks: [{command: 'curl u:hunter2@h'}]", "notify.hooks.0.command: input should be a valid tuple"),
+        ("hooks: [{command: 'curl u:hunter2@h'}]", "notify.hooks.0.command: input should be a list such as [a, b]"),
         ("hooks: [{webhok: 'http://u:hunter2@h'}]", "unknown key. Did you mean notify.hooks.webhook?"),
     ],
 )

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmrec_spark.report_words import check_label
+from llmrec_spark.report_words import check_label, interval, verdict
 from llmrec_spark.reports import render_editions, render_report
 from tests.reported_day import USER, evaluations, examples, nothing_known, reported_day
 
@@ -99,6 +99,11 @@ def test_an_unknown_number_is_a_dash():
     rows = evaluations()
     rows.loc[rows["metric"] == "roi", ["value", "low", "high"]] = float("nan")
     assert re.search(r"ROI revenue against cost –", words(render_report(reported_day(evaluations=rows))))
+
+
+def test_what_sums_of_doubles_leave_of_nothing_is_nothing():
+    assert interval(-2e-17, 3e-17, "share", signed=True) == "0.00 to 0.00 %"
+    assert verdict(1e-17, 2e-17)[0] == verdict(-2e-17, -1e-17)[0] == "open"
 
 
 def test_a_check_is_called_by_words():
