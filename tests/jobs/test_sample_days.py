@@ -214,9 +214,10 @@ def test_the_challenger_meets_the_gates_and_a_promotion_can_be_rolled_back(for_f
 
 
 def test_a_search_trains_with_its_best_trial_and_all_of_it_and_of_each_part_is_in_mlflow(for_few):
-    searches, ablates = lines_of(SEARCH)
+    reads, searches, ablates = lines_of(SEARCH)
     assert ablates.split()[-1] == "--ablate"
-    few = "--set search.rerank=[[network]] --set ranker.rerank=[network] --set ranker.kernel_lists=300"
+    _, network = reads.split(" --date 2026-03-01 ")
+    few = f"{network} --set search.rerank=[[network]] --set ranker.kernel_lists=300"
     code, said = run_here(for_few, f"{searches} --ablate --search 2 --alias searched {few}")
     assert code == 0, said
     [chosen] = re.findall(r"^search: trained with trial (\d), ", said, re.M)
