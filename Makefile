@@ -69,21 +69,20 @@ evaluate-ranklens: ranklens ## the same: scores the given lists of RankLens and 
 
 evaluate: sample ## publish three days of the sample, let the simulator answer each, evaluate each
 	@for day in $(DAYS); do \
-		$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $$day $(QUIET); \
-		$(SUBMIT) jobs/simulate_day.py --config conf/sample.yaml --date $$day $(QUIET); \
-		$(SUBMIT) jobs/evaluate_daily.py --config conf/sample.yaml --date $$day $(QUIET); \
+		$(SUBMIT) jobs/run_jobs.py score_daily --config conf/sample.yaml --date $$day \
+			then simulate_day --config conf/sample.yaml --date $$day \
+			then evaluate_daily --config conf/sample.yaml --date $$day $(QUIET); \
 	done
 
 train: sample ## train on the sample, judge it beside the champion on a day both scored, promote it, score with it
-	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) $(QUIET)
-	@$(SUBMIT) jobs/train_model.py --config conf/sample.yaml --date $(DATE) $(QUIET)
-	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(DATE) --model models:/llmrec_ad_matcher@challenger \
-		--shadow $(QUIET) | tee local/sample/shadow.txt
-	@$(SUBMIT) jobs/simulate_day.py --config conf/sample.yaml --date $(DATE) $(QUIET)
-	@$(SUBMIT) jobs/evaluate_daily.py --config conf/sample.yaml --date $(DATE) \
-		--against $$(sed -n 's/^shadow run \([0-9a-f]*\) .*/\1/p' local/sample/shadow.txt) $(QUIET)
-	@$(SUBMIT) jobs/promote_model.py --config conf/sample.yaml $(QUIET)
-	@$(SUBMIT) jobs/score_daily.py --config conf/sample.yaml --date $(NEXT) --show $(QUIET)
+	@$(SUBMIT) jobs/run_jobs.py score_daily --config conf/sample.yaml --date $(DATE) \
+		then train_model --config conf/sample.yaml --date $(DATE) \
+		then score_daily --config conf/sample.yaml --date $(DATE) --model models:/llmrec_ad_matcher@challenger --shadow \
+		then simulate_day --config conf/sample.yaml --date $(DATE) $(QUIET) | tee local/sample/shadow.txt
+	@$(SUBMIT) jobs/run_jobs.py evaluate_daily --config conf/sample.yaml --date $(DATE) \
+			--against $$(sed -n 's/^shadow run \([0-9a-f]*\) .*/\1/p' local/sample/shadow.txt) \
+		then promote_model --config conf/sample.yaml \
+		then score_daily --config conf/sample.yaml --date $(NEXT) --show $(QUIET)
 
 ui: .venv/.installed ## the MLflow UI on the sample's runs, http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///local/sample/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1

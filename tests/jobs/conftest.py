@@ -247,8 +247,21 @@ def _serve(server: socket.socket, workspace: Workspace) -> None:
             return
         with client, client.makefile("rw", encoding="utf-8") as line:
             file, *arguments = json.loads(line.readline())
-            code, said = job_in(workspace, Path(file).stem, *arguments)
+            code, said = 0, ""
+            for name, *own in jobs_of(Path(file).stem, arguments):
+                code, more = job_in(workspace, name, *own)
+                said += more
+                if code:
+                    break
             print(json.dumps({"code": code, "said": said}), file=line, flush=True)
+
+
+def jobs_of(name: str, arguments: list[str]) -> list[list[str]]:
+    """What is submitted, job by job: run_jobs runs several."""
+    asked = [[] if name == "run_jobs" else [name]]
+    for argument in arguments:
+        asked = [*asked, []] if argument == "then" else [*asked[:-1], [*asked[-1], argument]]
+    return asked
 
 
 def own(spark, folder, table):

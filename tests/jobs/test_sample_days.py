@@ -71,6 +71,12 @@ def for_few(sample) -> Workspace:
     return workspace
 
 
+def of_train() -> str:
+    """What make train submits."""
+    [recipe] = re.findall(r"^train: .*\n((?:\t.*\n)+)", recipes(), re.M)
+    return " ".join(recipe.replace("\\\n", " ").split())
+
+
 def store_of(workspace: Workspace) -> MlflowClient:
     return MlflowClient(f"sqlite:///{workspace.folder}/local/sample/mlflow.db")
 
@@ -169,20 +175,19 @@ def test_make_train_plays_the_day_that_make_score_published_and_judges_it(made, 
 def test_make_evaluate_does_for_each_day_what_make_train_does_for_one(for_few):
     done = for_few.run(["make", "evaluate", "SUBMIT=echo", "DAYS=2026-03-01 2026-03-02"])
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("jobs/")]
-    [train] = re.findall(r"^train: .*\n((?:\t.*\n)+)", recipes(), re.M)
-    jobs = [line.split("/")[1].split(".")[0] for line in lines]
-    assert jobs == ["score_daily", "simulate_day", "evaluate_daily"] * 2
-    assert all(f"{SUBMIT}{line}" in train for line in lines[:3])
-    assert lines[3:] == [line.replace("03-01", "03-02") for line in lines[:3]]
+    first, second = (line for line in done.stdout.splitlines() if line.startswith("jobs/run_jobs.py "))
+    jobs = first.removeprefix("jobs/run_jobs.py ").split(" then ")
+    assert [one.split()[0] for one in jobs] == ["score_daily", "simulate_day", "evaluate_daily"]
+    assert all(re.search(rf" {re.escape(one)}( then| \||\n| --against)", of_train()) for one in jobs)
+    assert second == first.replace("03-01", "03-02")
 
 
 def test_the_notebook_of_the_evaluation_has_two_versions_judged_on_the_same_clicks(for_few, challenger):
     """Of the day that make train scored with both; the jobs that the notebook has for who did not run it are known."""
     register, *judge = submissions("evaluation", {"day": date(2026, 3, 1), "shadow": "RUN"})
     assert [register] == lines_of(CHALLENGER)
-    of_train = " ".join(recipes().replace("\\\n", " ").split())
-    assert [line.replace(" RUN", "") in of_train for line in judge] == [True, True]
+    judge = [re.sub(r"jobs/(\w+)\.py", r"\1", line.removeprefix(SUBMIT)).replace(" RUN", "") for line in judge]
+    assert [line in of_train() for line in judge] == [True, True]
     shown = outputs(for_few, "evaluation")
     assert sum("image/png" in one for one in shown) == 3
     words = "\n".join(one.get("text/markdown") or one.get("text/html", "") for one in shown)
