@@ -49,7 +49,8 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
     yield "# A ranker of ads: effects, tastes, calibrated probabilities"
     yield ""
     yield f"Trained at {training.as_of} 00:00 UTC on training set {training.training_set}, with the encoder of {base}."
-    yield "Contributions of behaviours and features add up to log_odds: they are terms of one sum."
+    yield "Contributions of behaviours and features add up to log_odds: they are terms of one sum. What behaviours say"
+    yield "for and against an ad by one column or group is set off: those of one sign are kept, shrunk to the rest."
     if training.trained.ranker.rerank is not None:
         weights = ", ".join(f"{value:.3f} {name}" for name, value in training.trained.ranker.rerank.weights.items())
         yield f"Of the best ads by effect and taste the score is {weights}. What a behaviour adds through the taste and"

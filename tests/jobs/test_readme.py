@@ -52,8 +52,11 @@ def lines_of(start: str) -> list[str]:
 
 
 def recipes() -> str:
-    """The Makefile with its variables written out: what its targets run, which have tests of their own."""
-    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    """The Makefile with its variables written out: what its targets run, which have tests of their own.
+
+    A recipe is a line, and jobs that run_jobs runs stand there as if each were submitted alone.
+    """
+    makefile = re.sub(r"\s*\\\n\s*", " ", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
     [submit] = re.findall(r"^SUBMIT := (.*)$", makefile, re.M)
     written = {
         "$(SUBMIT)": submit,
@@ -64,7 +67,12 @@ def recipes() -> str:
     }
     for name, value in written.items():
         makefile = makefile.replace(name, value)
-    return makefile
+    return re.sub(rf"{re.escape(SUBMIT)}jobs/run_jobs.py (.*)", lambda found: submitted(found[1]), makefile)
+
+
+def submitted(jobs: str) -> str:
+    """What run_jobs is given, as lines that submit each job alone."""
+    return "; ".join(SUBMIT + re.sub(r"^(\w+)", r"jobs/\1.py", one) for one in jobs.split(" then "))
 
 
 def commands() -> list[str]:
