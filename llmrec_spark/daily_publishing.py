@@ -94,6 +94,6 @@ def forget_old_runs(storage: Storage, *, keep_days: int, but: str) -> list[str]:
         for table in RUN_TABLES:
             storage.forget_runs(table, old)
         storage.mark_expired(RUNS, old)
-        runs_old = "1 run" if len(old) == 1 else f"{len(old)} runs"
-        say(f"  forgot the tables of {runs_old} behind no published day of the last {keep_days}")
+        forgotten = "1 run" if len(old) == 1 else f"{len(old)} runs"
+        say(f"  forgot the tables of {forgotten} behind no published day of the last {keep_days}")
     return old
