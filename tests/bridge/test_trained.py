@@ -10,18 +10,16 @@ from pyspark.sql import functions as F
 
 from llmrec_spark.config import MatchConfig, RankingConfig, ValueConfig
 from llmrec_spark.matches import match_requests, matches, with_tastes
-from llmrec_spark.model.ad_reader import Names
 from llmrec_spark.model.catalogue import open_catalogue, save_figures
 from llmrec_spark.model.taste_reranking import reranked
 from llmrec_spark.model.taste_scoring import TrainedAds
-from llmrec_spark.model.taste_training import train_taste_ranker
-from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.rankings import matched_ads, rankings
 from llmrec_spark.tables import SEQUENCES, TASTES
 from llmrec_spark.tastes import tastes
 from tests.model.catalogues import simple_world, unit
+from tests.model.two_kinds import learn_kinds, text_of_kinds
 
 ADS = [f"ad{number:02d}" for number in range(12)]  # even ones are of one kind, odd ones of another
 NOON = datetime(2026, 2, 20, 12, tzinfo=UTC)
@@ -49,48 +47,13 @@ def reading(tmp_path_factory):
     return run_folder(tmp_path_factory, rerank=("linear", "network"), **network)
 
 
-def as_text(kinds):
-    """The vector of a text that names ads of these kinds, 0 or 1; 0 where it names none."""
-    if not len(kinds):
-        return np.zeros(len(unit(1, 0)), dtype="<f4")
-    return np.mean([unit(1 if kind else -1, 0.3).astype("<f4") for kind in kinds], axis=0)
-
-
 def run_folder(tmp_path_factory, **more):
     world = simple_world({ad: {"title": unit(1 if n % 2 else -1, 0.1 * n)} for n, ad in enumerate(ADS)})
     folder = tmp_path_factory.mktemp("trained")
     catalogue = world.catalogue()
     catalogue.save(folder / "run")
-    rng, lists, before = np.random.default_rng(2), [], []
-    for number in range(60):
-        items = rng.permutation(len(ADS))
-        clicked = rng.random(len(ADS)) < np.where(items % 2 == number % 2, 0.7, 0.1)
-        lists.append((np.full(6, number), items[:6], np.arange(1.0, 7.0), clicked[:6]))
-        before.append((items[6:], clicked[6:]))
-    number, item, position, clicked = (np.concatenate(part) for part in zip(*lists, strict=True))
-    shown, clicks = (np.bincount(item, one, len(ADS)) for one in (np.ones(len(item)), clicked))
-    converted = np.where(clicked, (item % 3 == 0).astype(float), 0.0)
-    every = np.ones(len(item), dtype=bool)
-    known = Examples(
-        number, number, item, position, clicked, converted, shown[item], clicks[item], every, ~every, 0.0 * item
-    )
-    history = ShownBefore(
-        *(np.concatenate(part) for part in zip(*before, strict=True)),
-        np.ones(360),
-        np.arange(61) * 6,
-        np.ones(360),
-        np.stack([[as_text(items[did] % 2), as_text(items[~did] % 2)] for items, did in before]),
-    )
-    totals = Totals(shown, clicks, clicks, np.bincount(item, converted, len(ADS)))
-    settings = RankerConfig(text_rank=4, kernel_lists=160, **more)
-    trained = train_taste_ranker(
-        catalogue, world.fields, np.empty((len(ADS), 0)), Names(), known, history, totals, settings
-    )
-    trained.ranker.save(folder / "ranker")
-    counts = {"shown": shown, "clicks": clicks, "conversions": totals.conversions}
-    save_figures(
-        folder / "run", catalogue, pd.DataFrame({"ad_id": ADS, **counts}), ranker=folder / "ranker", columns=[]
-    )
+    counts = learn_kinds(world, RankerConfig(text_rank=4, kernel_lists=160, **more), folder / "ranker")
+    save_figures(folder / "run", catalogue, counts, ranker=folder / "ranker", columns=[])
     return folder / "run", world
 
 
@@ -231,7 +194,7 @@ def test_a_reranker_scores_what_was_kept_anew_and_says_why(spark, reranking):
 def test_a_network_that_reads_texts_scores_by_them_and_says_what_clicks_and_skips_add(spark, reading):
     without = tastes_of_users(spark, reading)
     read = {"likes_even": ([0], [1]), "likes_odd": ([1], [0]), "only_skips": ([], [0])}
-    rows = [(user, [as_text(kinds).tobytes() if kinds else None for kinds in pair]) for user, pair in read.items()]
+    rows = [(user, [text_of_kinds(kinds).tobytes() if kinds else None for kinds in of]) for user, of in read.items()]
     texts = spark.createDataFrame(rows, "user_id string, texts array<binary>")
     listed = check_reranked(spark, reading, without.join(texts, on="user_id", how="left"))
     fields = {user: {one.field for row in listed if row.user_id == user for one in row.reasons} for user in USERS}

@@ -88,8 +88,8 @@ def test_who_only_looked_gets_a_cold_start_list(first_day):
 
 
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Xlog:cds*=error"
-ANOTHER_HOST = INTERPRETED | {  # executors of their own, other partitions, plans and time zones
-    "spark.master": "local-cluster[2,1,1024]",
+ANOTHER_HOST = INTERPRETED | {  # an executor of its own, other partitions, plans and time zones
+    "spark.master": "local-cluster[1,2,1024]",
     "spark.sql.shuffle.partitions": "3",
     "spark.sql.session.timeZone": "America/Los_Angeles",
     "spark.sql.adaptive.enabled": "true",

@@ -3,6 +3,7 @@
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,19 @@ from safetensors.numpy import save_file
 from llmrec_spark.config_files import load_config
 from llmrec_spark.history_texts import ad_names, history_texts, history_vectors, texts_of_lists
 from llmrec_spark.model.ad_encoder import load_ad_encoder
-from llmrec_spark.model.checkpoint import open_model
+from llmrec_spark.model.checkpoint import open_model, write_trained_model
+from llmrec_spark.network_config import NetworkConfig, TrainingSettings
+from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.tables import SEQUENCES
 from llmrec_spark.texts import text_hash
-from tests.jobs.conftest import write_conf
+from tests.jobs.conftest import DAY, golden_rows, job, own, write_conf
+from tests.model.catalogues import simple_world
+from tests.model.two_kinds import learn_kinds
 
 FIELDS = ("title", "description")
 NOON = datetime(2026, 2, 20, 12, tzinfo=UTC)
 TEXTS = {"a": "Red shoes", "b": "Blue boat", "c": "Green tea", "e": "Old clock"}  # d has none
-DAY = pd.Timestamp("2026-02-21")
+NEXT_DAY = pd.Timestamp("2026-02-21")
 
 
 def sequence(user, clicked, skipped=(), *, kinds=None):
@@ -30,7 +35,7 @@ def sequence(user, clicked, skipped=(), *, kinds=None):
     then = [NOON - timedelta(hours=hour) for hour in hours]
     return {
         "user_id": user,
-        "run_date": DAY.date(),
+        "run_date": NEXT_DAY.date(),
         "history_id": f"of {user}",
         "ad_ids": list(ads),
         "event_types": kinds or ["click"] * len(ads),
@@ -114,7 +119,7 @@ def test_vectors_are_the_encoders_centred_as_titles_in_training_and_scoring_alik
     found = np.stack([np.frombuffer(one, "<f4") for one in by_user["one"]])
     assert found == pytest.approx(expected, abs=1e-5)
     assert by_user["many"][1] is None
-    lists = pd.DataFrame({"run_date": DAY, "user_id": ["new", "one", "many", "one"]})
+    lists = pd.DataFrame({"run_date": NEXT_DAY, "user_id": ["new", "one", "many", "one"]})
     lists["history_id"] = "of " + lists["user_id"]
     vectors = texts_of_lists(sequences, names, lists, by=("run_date", "user_id", "history_id"), **how)
     assert vectors.shape == (4, 2, model.config.width)
@@ -133,3 +138,29 @@ def with_centre(model, folder):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"centred": True}), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def reading(model_folder, tmp_path_factory):
+    """The MiniLM model with a network that learned to read histories as texts, from other ads."""
+    rng, model = np.random.default_rng(3), open_model(model_folder).config
+    vectors = rng.normal(size=(12, len(model.fields), model.width)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    ads = {f"ad{n:02d}": dict(zip(model.fields, of_ad, strict=True)) for n, of_ad in enumerate(vectors)}
+    network = {"network": NetworkConfig(behaviours="text"), "learning": TrainingSettings(epochs=1)}
+    settings = RankerConfig(rerank=("network",), groups=(), text_rank=4, kernel_lists=160, **network)
+    world, folder = simple_world(ads, fields=model.fields), tmp_path_factory.mktemp("reading") / "model"
+    write_trained_model(folder, model_folder, partial(learn_kinds, world, settings), settings=settings, card="")
+    return folder
+
+
+def test_a_day_is_scored_by_what_the_encoder_makes_of_histories(spark, conf, reading, tmp_path):
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", reading, "--shadow")
+    assert code == 0, said
+    [run] = own(spark, tmp_path, "runs").collect()
+    ranked = own(spark, tmp_path, "rankings").selectExpr("user_id", "explode(reasons.field) AS field").collect()
+    read = {kind: {row.user_id for row in ranked if row.field == f"{kind} as one text"} for kind in ("clicks", "skips")}
+    assert read["clicks"] == {row["user_id"] for row in golden_rows("events.jsonl") if row["event_type"] == "click"}
+    assert read["skips"]
+    assert run.counts["history_texts"] == len(read["clicks"] | read["skips"])
+    assert run.seconds["history_texts"] > 0
