@@ -73,7 +73,7 @@ Around the line
     explanations        published lists in words
     run_notices         who is told that a run starts and how it ends
     daily_runs          one run per day asked for
-    evaluated_log       the log, users and ads as an evaluation reads them
+    accepted_log        the log, users and ads as training and evaluation read them
     held_back           how well scorers order lists that were held back, on arrays
     training_data       the tables a model learns from, filled some days at a time
     settings_search     settings tried one after another, and the best of them

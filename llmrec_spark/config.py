@@ -18,10 +18,11 @@ from llmrec_spark.training_config import TrainingConfig
 
 TextField = Literal["title", "description", "tags", "category", "people"]
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
-UNDECISIVE = (
-    *("tables", "mlflow", "audit", "evaluation", "drift", "promotion", "notify"),
+UNDECISIVE = (  # sections that change no row of a day; what `encoding` registered is part of the model
+    *("tables", "mlflow", "encoding", "audit", "evaluation", "drift", "promotion", "notify"),
     *("training", "ranker", "search", "adapter"),
 )
+BOUNDS = {"events": {"max_age_hours", "max_refused_share"}, "text": {"max_unknown_share"}}  # nor these keys
 
 
 class InputConfig(Section):
@@ -97,6 +98,11 @@ class EventsConfig(Section):
     def acts(self) -> list[str]:
         """The types of a behaviour."""
         return [kind for kind, weight in self.weights.items() if weight > 0]
+
+    @property
+    def negatives(self) -> list[str]:
+        """The types that say that an ad is not wanted."""
+        return [kind for kind, weight in self.weights.items() if weight < 0]
 
     @property
     def answers(self) -> list[str]:
@@ -253,7 +259,7 @@ class Config(Section):
 
     def digest(self) -> str:
         """SHA-256 of what decides the rows: not where things are kept, what is judged or learned, who is told."""
-        return _digest(self.model_dump(mode="json", exclude=set(UNDECISIVE)))
+        return _digest(self.model_dump(mode="json", exclude={**dict.fromkeys(UNDECISIVE, True), **BOUNDS}))
 
     def search_digest(self) -> str:
         """SHA-256 of what decides the trials of a search, beside its examples and the model it begins with."""

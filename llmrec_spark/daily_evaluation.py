@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from llmrec_spark import daily_variety, evaluations, judged_lists
+from llmrec_spark.accepted_log import AcceptedLog, accepted_log, once
 from llmrec_spark.ad_quality import ad_quality
 from llmrec_spark.bootstrap import Resampling, intervals
 from llmrec_spark.config import Config
@@ -20,7 +21,6 @@ from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.daily_off_policy import off_policy
 from llmrec_spark.daily_publishing import evaluated_run
 from llmrec_spark.errors import DataError
-from llmrec_spark.evaluated_log import EvaluatedLog, evaluated_log, once, reached
 from llmrec_spark.evaluation_tables import AD_QUALITY, EVALUATIONS, RELIABILITY
 from llmrec_spark.events import midnight
 from llmrec_spark.example_lists import example_lists
@@ -65,8 +65,8 @@ def evaluate_day(
     day = run.run_date
     other = None if against is None else evaluated_run(storage, day, against)
     with TemporaryDirectory(prefix=f"llmrec_{run.run_id}_") as scratch:
-        known = evaluated_log(inputs, config, day)
-        through = reached(known.events, inputs, day)
+        known = accepted_log(inputs, config, before=config.evaluation.windows_close(day))
+        through = _reached(known.events, inputs, day)
         shown = once(
             outcomes(
                 known.events,
@@ -120,16 +120,27 @@ def evaluate_day(
         return Evaluation(day, run, other, through, counts.asDict(), examples, refused, drift)
 
 
+def _reached(events: DataFrame, inputs: Inputs, day: date) -> datetime:
+    """The time of the newest event that the evaluation could use. Raises DataError where the day has not begun."""
+    [newest] = events.agg(F.unix_micros(F.max("event_ts")).alias("at")).collect()
+    start = datetime.combine(day, time(), UTC)
+    if newest.at is None or newest.at / 1e6 < start.timestamp():
+        raise DataError(
+            f"inputs.events ({inputs.where['events']}): no accepted event of {day} or later. Load what happened that "
+            "day before it is evaluated."
+        )
+    return datetime.fromtimestamp(newest.at // 1_000_000, UTC) + timedelta(microseconds=newest.at % 1_000_000)
+
+
 def _judged(
-    storage: Storage, config: Config, known: EvaluatedLog, shown: DataFrame, run: Row, other: Row | None, day: date
+    storage: Storage, config: Config, known: AcceptedLog, shown: DataFrame, run: Row, other: Row | None, day: date
 ) -> DataFrame:
     of_run = F.col("run_id").isNull() | (F.col("run_id") == run.run_id)
-    behaved = [kind for kind, weight in config.events.weights.items() if weight > 0]
     judged = judged_lists.judged_ads(
         shown.withColumn("of_run", of_run),
         _listed(storage, config, run),
         storage.read_run(AD_STATISTICS, run.run_id),
-        known.events.where(F.col("event_type").isin(behaved) & (F.col("event_ts") < midnight(day))),
+        known.events.where(F.col("event_type").isin(config.events.acts) & (F.col("event_ts") < midnight(day))),
     )
     if other is None:
         return judged
@@ -146,7 +157,7 @@ def _listed(storage: Storage, config: Config, run: Row) -> DataFrame:
     return pairs.join(lists.select("user_id", "ad_id", "source"), on=["user_id", "ad_id"], how="left")
 
 
-def _slices(config: Config, known: EvaluatedLog, judged: DataFrame, day: date) -> DataFrame:
+def _slices(config: Config, known: AcceptedLog, judged: DataFrame, day: date) -> DataFrame:
     columns = config.evaluation.user_columns
     users = judged.select("user_id").distinct()
     if columns:
@@ -171,10 +182,9 @@ def _ranking(config: Config, judged: DataFrame, slices: DataFrame, other: Row | 
     return found.withColumn("k", k.cast("int"))
 
 
-def _ad_quality(config: Config, known: EvaluatedLog, shown: DataFrame, day: date) -> DataFrame:
-    negative = [kind for kind, weight in config.events.weights.items() if weight < 0]
+def _ad_quality(config: Config, known: AcceptedLog, shown: DataFrame, day: date) -> DataFrame:
     of_day = (F.col("event_ts") >= midnight(day)) & (F.col("event_ts") < midnight(day + timedelta(days=1)))
-    return ad_quality(shown, known.events.where(F.col("event_type").isin(negative) & of_day), known.ads)
+    return ad_quality(shown, known.events.where(F.col("event_type").isin(config.events.negatives) & of_day), known.ads)
 
 
 def _predicted(storage: Storage, shown: DataFrame, run: Row, other: Row | None) -> tuple[DataFrame, DataFrame]:

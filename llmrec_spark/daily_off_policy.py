@@ -10,10 +10,10 @@ from math import isfinite
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from llmrec_spark.accepted_log import once
 from llmrec_spark.ad_statistics import in_window
 from llmrec_spark.bootstrap import INTERVALS, Resampling, intervals
 from llmrec_spark.config import Config
-from llmrec_spark.evaluated_log import once
 from llmrec_spark.events import midnight
 from llmrec_spark.impressions import clicked_impressions
 from llmrec_spark.off_policy import (

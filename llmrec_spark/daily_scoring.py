@@ -209,8 +209,7 @@ def _ad_statistics(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
 
 def _exclusions(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
     config, of = day.config.exclusions, day.config.events
-    negative = [kind for kind, weight in of.weights.items() if weight < 0]
-    parts = [exclusions.hidden(day.checked.events, negative=negative)]  # of everyone: it only hides
+    parts = [exclusions.hidden(day.checked.events, negative=of.negatives)]  # of everyone: it only hides
     if config.converted_days is not None:
         parts.append(
             exclusions.converted(events, as_of=day.run_date, conversions=of.conversions, days=config.converted_days)

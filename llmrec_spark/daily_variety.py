@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from llmrec_spark import list_exposures, list_variety
+from llmrec_spark.accepted_log import once
 from llmrec_spark.bootstrap import Resampling, intervals
 from llmrec_spark.config import Config
 from llmrec_spark.errors import DataError
-from llmrec_spark.evaluated_log import once
 from llmrec_spark.metrics import VARIETY_METRICS, intra_list_diversity, self_information
 from llmrec_spark.runs import encoder_of
 from llmrec_spark.session import share_folder

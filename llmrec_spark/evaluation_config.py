@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+from math import ceil
+
 from pydantic import Field
 
 from llmrec_spark.config_section import Section
@@ -29,6 +32,10 @@ class EvaluationConfig(Section):
     replicates: int = Field(200, ge=20)  # of the bootstrap
     seed: int = 1  # of the bootstrap
     off_policy: OffPolicyConfig = OffPolicyConfig()
+
+    def windows_close(self, day: date) -> date:
+        """By whose 00:00 UTC every window of what was shown on `day` has closed."""
+        return day + timedelta(days=1 + ceil(self.click_hours / 24 + self.conversion_days))
 
 
 class DriftConfig(Section):

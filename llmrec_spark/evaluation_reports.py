@@ -33,7 +33,7 @@ def write_report(storage: Storage, config: Config, evaluated: Evaluation, rows: 
     That edition lies beside the tables, whose readers may see who did what: None where these are in no folder of this
     machine, and there is none.
     """
-    data = report_data(storage, evaluated, rows)
+    data = report_data(storage, config, evaluated, rows)
     root = config.tables.root
     if root is None or "://" in root:
         return render_report(data), None
@@ -44,7 +44,7 @@ def write_report(storage: Storage, config: Config, evaluated: Evaluation, rows: 
     return page, str(file)
 
 
-def report_data(storage: Storage, evaluated: Evaluation, rows: pd.DataFrame) -> ReportData:
+def report_data(storage: Storage, config: Config, evaluated: Evaluation, rows: pd.DataFrame) -> ReportData:
     """All that the report of a day says; `rows` are its rows of `evaluations`. No id of a user is in it."""
     run = evaluated.run
     reliability = storage.read(RELIABILITY).where(
@@ -68,6 +68,7 @@ def report_data(storage: Storage, evaluated: Evaluation, rows: pd.DataFrame) -> 
         counts={**run.counts, **evaluated.counts},
         not_computed=[*NOT_COMPUTED, *_not_computed(rows, evaluated.drift), *evaluated.refused],
         examples=None,
+        currency=config.value.currency,
     )
 
 

@@ -65,6 +65,11 @@ def open_contest(client: Any, uri: str) -> Contest:
     return Contest(challenger, None if champion is None else _model_version(client, name, versions[champion]))
 
 
+def has_champion(client: Any, name: str) -> bool:
+    """Whether a version is champion; no model has no versions."""
+    return CHAMPION in _aliases(client, name)
+
+
 def set_alias(client: Any, name: str, alias: str, number: str, tags: Mapping[str, str] | None = None) -> None:
     """Points an alias at a version; where it is `champion`, its tags say since when and whom it replaced."""
     before = _aliases(client, name).get(CHAMPION)

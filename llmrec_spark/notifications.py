@@ -25,6 +25,7 @@ import requests
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from llmrec_spark.config import HookConfig, NotifyConfig
+from llmrec_spark.config_section import without_secrets
 from llmrec_spark.lineage_events import run_event
 
 LINEAGE_ENDPOINT = "/api/v1/lineage"
@@ -121,13 +122,6 @@ def emit_lineage(
         f"notify.openlineage_url ({without_secrets(config.openlineage_url)}): {event} of run {run_id}: {wrong}, "
         f"expected a 2xx answer within {LINEAGE_SECONDS:g} s."
     )
-
-
-def without_secrets(text: str) -> str:
-    """The text with its web addresses cut after the host, and passwords and queries cut out of other URIs."""
-    text = re.sub(r"\b(https?://)(?:[^\s/?#]*@)?([^\s/?#]*)\S*", r"\1\2", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=://)[^\s/?#@]*:[^\s/?#]*@", "", text)  # abfss://container@account has no password
-    return re.sub(r"(\w://[^\s?]*)\?\S*", r"\1", text)
 
 
 def _for_json(value: Any) -> Any:

@@ -6,7 +6,6 @@ Nothing personal goes in: counts, seconds, versions, and lists whose users are n
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import pandas as pd
 
 from llmrec_spark import model_versions, tracked_trials
 from llmrec_spark.config import Config, MlflowConfig
+from llmrec_spark.config_section import public
 from llmrec_spark.errors import ModelError, TryAgainError
 from llmrec_spark.model_versions import CHALLENGER, CHAMPION, Contest
 from llmrec_spark.stored_models import from_store, inside, to_store
@@ -166,6 +166,14 @@ def _log_lesson(mlflow: Any, lesson: Lesson) -> None:
         mlflow.log_figure(plot, name)
 
 
+def aliases_of_new(config: MlflowConfig, asked: str | None) -> tuple[str, ...]:
+    """The alias asked for, none where that is empty; of None `champion` where none is, else `challenger`."""
+    if asked is not None:
+        return (asked,) if asked else ()
+    with _with_experiment(config) as (mlflow, _):
+        return (CHALLENGER if model_versions.has_champion(mlflow.MlflowClient(), NAME) else CHAMPION,)
+
+
 def open_contest(uri: str, config: MlflowConfig) -> Contest:
     """The registered version behind a URI and the champion of its model; raises as model_versions.open_contest does."""
     with _existing(config, uri) as mlflow:
@@ -200,7 +208,7 @@ def log_scoring_run(config: Config, facts: Mapping[str, Any], numbers: Mapping[s
     with _tracked(config.mlflow, f"score_daily {facts['run_date']}") as (mlflow, run):
         mlflow.set_tags({name: str(value) for name, value in facts.items()})
         settings = config.model_dump(mode="json", exclude={"notify"})  # its URLs and arguments may be secrets
-        mlflow.log_dict(_without_secrets(settings), "config.json")
+        mlflow.log_dict(public(settings), "config.json")
         mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
         if len(lists):
             mlflow.log_table(lists, "example_lists.json")
@@ -213,13 +221,6 @@ def log_evaluation_run(config: Config, facts: Mapping[str, Any], numbers: Mappin
         mlflow.set_tags({name: str(value) for name, value in facts.items()})
         mlflow.log_metrics({_metric_name(name): float(value) for name, value in numbers.items()})
         mlflow.log_text(report, "report.html")
-
-
-def _without_secrets(value: Any) -> Any:
-    """The configuration with user names, passwords and queries cut out of its URIs."""
-    if isinstance(value, dict):
-        return {key: _without_secrets(one) for key, one in value.items()}
-    return re.sub(r"(?<=://)[^/@]*@|(?<=\w)\?\S*$", "", value) if isinstance(value, str) and "://" in value else value
 
 
 def _metric_name(name: str) -> str:

@@ -11,15 +11,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from llmrec_spark import ad_neighbours, sequences, training_examples, training_histories, training_statistics
-from llmrec_spark.ads import checked_ads, live_ads
-from llmrec_spark.candidates import checked_users
+from llmrec_spark.accepted_log import AcceptedLog, accepted_log, once
+from llmrec_spark.ads import live_ads
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
-from llmrec_spark.evaluated_log import EvaluatedLog, once
-from llmrec_spark.events import checked_events, day_of, midnight, with_consent
+from llmrec_spark.events import day_of, midnight
 from llmrec_spark.impressions import impressions_over_time, was_clicked
-from llmrec_spark.input_tables import EVENTS
-from llmrec_spark.quarantine import accepted
 from llmrec_spark.runs import code_digest, say
 from llmrec_spark.sampled_negatives import draw_ranges
 from llmrec_spark.storage import Storage
@@ -37,24 +34,10 @@ def training_set_id(as_of: date, until: date, *, inputs: Mapping[str, str], conf
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def training_log(inputs: Inputs, config: Config, until: date) -> EvaluatedLog:
-    """The accepted log of consenting users before `until`, 00:00 UTC, with users and ads, as scoring checks them."""
-    users = (
-        once(accepted(checked_users(inputs.tables["users"], has_consent=inputs.has_consent)))
-        if "users" in inputs.tables
-        else None
-    )
-    types, searches = list(config.events.weights), config.events.searches
-    log = checked_events(inputs.tables["events"], as_of=until, types=types, searches=searches)
-    events = accepted(log.where(~F.col("is_later"))).drop("is_later")
-    events = with_consent(events, users if inputs.has_consent else None).select(*[one.name for one in EVENTS.columns])
-    return EvaluatedLog(once(events), users, once(accepted(checked_ads(inputs.tables["ads"]))))
-
-
 class TrainingLog:
     """The log that a training set is made of; what many days read of it is computed once."""
 
-    def __init__(self, known: EvaluatedLog, config: Config) -> None:
+    def __init__(self, known: AcceptedLog, config: Config) -> None:
         self.events, self.ads, self.config = known.events, known.ads, config
 
     @cached_property
@@ -96,7 +79,7 @@ def fill_training_tables(
     there = {row.run_date for row in written.select("run_date").distinct().collect()}
     if there >= set(config.training.days(as_of)):
         return training_set
-    known = training_log(inputs, config, until)
+    known = accepted_log(inputs, config, before=until)
     log = TrainingLog(known, config)
     missing = [day for day in days_with_rows(known, config, as_of=as_of) if day not in there]
     for first in range(0, len(missing), DAYS_TOGETHER):
@@ -113,7 +96,7 @@ def fill_training_tables(
 
 def neighbours_before(inputs: Inputs, config: Config, day: date, *, by: str) -> DataFrame:
     """AD_NEIGHBOURS, without run_id, of the histories before `day` 00:00 UTC of users who may be counted."""
-    known, of = training_log(inputs, config, day), config.events
+    known, of = accepted_log(inputs, config, before=day), config.events
     asked = sequences.queries(known.events, searches=of.searches)
     behaved = sequences.behaviours(known.events, known.ads, asked, weights=of.weights, searches=of.searches)
     counted = of_training_users(with_folds(behaved.where("is_known")), config.training)
@@ -122,7 +105,7 @@ def neighbours_before(inputs: Inputs, config: Config, day: date, *, by: str) -> 
     return ad_neighbours.ad_neighbours(newest.select("user_id", F.col("newest.ad_id").alias("ad_ids")), by=by)
 
 
-def days_with_rows(known: EvaluatedLog, config: Config, *, as_of: date) -> list[date]:
+def days_with_rows(known: AcceptedLog, config: Config, *, as_of: date) -> list[date]:
     """The days of the training set on which anything was shown, or in a log without impressions acted on."""
     kinds = config.events.impressions or config.events.acts
     shown = known.events.where(F.col("event_type").isin(*kinds))

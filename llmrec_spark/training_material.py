@@ -16,11 +16,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from llmrec_spark import ad_catalogue, ad_texts, sequences
+from llmrec_spark.accepted_log import once
 from llmrec_spark.ads import checked_ads
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import Inputs
 from llmrec_spark.errors import DataError, ModelError
-from llmrec_spark.evaluated_log import once
 from llmrec_spark.history_texts import ad_names, texts_of_lists
 from llmrec_spark.model_registration import encode_missing
 from llmrec_spark.quarantine import accepted

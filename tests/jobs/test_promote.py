@@ -11,7 +11,7 @@ from llmrec_spark.config import MlflowConfig, TablesConfig
 from llmrec_spark.errors import ModelError, UsageError
 from llmrec_spark.evaluation_tables import EVALUATIONS
 from llmrec_spark.model_versions import set_alias, step_back
-from llmrec_spark.registry import NAME, register_model
+from llmrec_spark.registry import NAME, aliases_of_new, register_model
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import RUNS
 from tests.compared_rows import judged, run_row
@@ -118,6 +118,16 @@ def test_a_registered_champion_remembers_whom_it_replaced(client, tmp_path):
     version = register_model(tmp_path / "model", config, {"model_digest": "d"}, aliases=("champion",))
     assert (version, champion(client), tags(client, 4)["replaced_versions"]) == ("4", "4", "1")
     assert model_versions.open_contest(client, f"models:/{NAME}/1").champion.digest == "d"
+
+
+def test_the_first_version_is_champion_and_any_other_challenger_until_it_was_judged(client, empty_registry, tmp_path):
+    (tmp_path / "empty").mkdir()
+    shutil.copy(empty_registry, tmp_path / "empty" / "mlflow.db")
+    empty, full = (MlflowConfig(tracking_uri=f"sqlite:///{at}/mlflow.db") for at in (tmp_path / "empty", tmp_path))
+    assert aliases_of_new(empty, None) == aliases_of_new(full, None) == ("champion",)
+    made_champion(client, 1)
+    assert aliases_of_new(full, None) == ("challenger",)
+    assert (aliases_of_new(full, "shadowed"), aliases_of_new(full, "")) == (("shadowed",), ())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from llmrec_spark import notifications
 from llmrec_spark.config import HookConfig, NotifyConfig
 from llmrec_spark.lineage_events import dataset_name
-from llmrec_spark.notifications import call_hooks, emit_lineage, without_secrets, write_prometheus
+from llmrec_spark.notifications import call_hooks, emit_lineage, write_prometheus
 from tests.loopback import Server, serving
 
 MESSAGE = {
@@ -309,22 +309,6 @@ def test_a_table_is_named_by_its_place(place, namespace, name):
 def test_a_folder_of_this_project_is_named_by_its_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert dataset_name("local/events", namespace="n") == ("file", str(tmp_path.resolve() / "local" / "events"))
-
-
-@pytest.mark.parametrize(
-    "text, cut",
-    [
-        ("https://hooks.company.com/services/T0/B0/x", "https://hooks.company.com"),
-        ("POST HTTP://u:p@host:9/x failed", "POST HTTP://host:9 failed"),
-        ("https://u:p@ss@host", "https://host"),
-        ("https://token@host?key=a@b", "https://host"),
-        ("s3a://key:secret@bucket/a b", "s3a://bucket/a b"),
-        ("abfss://ads@company.net/x?sig=1 y", "abfss://ads@company.net/x y"),
-        ("found 3 rows: a/b@c?", "found 3 rows: a/b@c?"),
-    ],
-)
-def test_secrets_are_cut_out_of_urls(text, cut):
-    assert without_secrets(text) == cut
 
 
 # ── Prometheus

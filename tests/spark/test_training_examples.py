@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import pytest
 
+from llmrec_spark.accepted_log import AcceptedLog
 from llmrec_spark.config import Config
-from llmrec_spark.evaluated_log import EvaluatedLog
 from llmrec_spark.sampled_negatives import draw_ranges
 from llmrec_spark.training_config import TrainingConfig
 from llmrec_spark.training_data import TrainingLog, training_days
@@ -36,7 +36,7 @@ def config_of(*, impressions=("impression",), **training):
 def days_of(spark, rows, config, days, *, ads="abcdef", partitions=1):
     """training_histories and training_examples of some days."""
     events = events_of(spark, *rows).repartition(partitions)
-    known = EvaluatedLog(events, None, ads_of(spark, *[{"ad_id": ad_id} for ad_id in ads]))
+    known = AcceptedLog(events, None, ads_of(spark, *[{"ad_id": ad_id} for ad_id in ads]))
     return training_days(TrainingLog(known, config), days=days, as_of=DAY, until=DAY)
 
 
