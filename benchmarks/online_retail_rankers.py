@@ -75,6 +75,7 @@ def trained(storage: Storage, config: Config, base: ResolvedModel, *, as_of: dat
         base.folder,
         training.trained.ranker.save,
         settings=config.ranker,
+        conversion_days=config.training.conversion_days,
         card=model_card(training, config, f"model {base.version}", inputs.versions),
     )
     shutil.rmtree(folder / "catalogue")

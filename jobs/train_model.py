@@ -10,7 +10,7 @@ def main() -> None:
     """Learns from the log, judges on lists held back, writes a model card, registers the version."""
     options = parser(__doc__)
     options.add_argument("--date", type=day, required=True, help="learn from days before this one, UTC")
-    options.add_argument("--until", type=day, help="count clicks and conversions before this day")
+    options.add_argument("--until", type=day, help="clicks and conversions are known until this day, default --date")
     options.add_argument("--model", help="whose encoder to keep and to be compared with, instead of mlflow.model")
     options.add_argument("--folder", help="keep the model folder here too; must not exist")
     options.add_argument("--alias", default="challenger", help="alias to set; empty sets none")

@@ -68,7 +68,8 @@ Around the line
     model_registration  an encoder becomes a model
     history_texts       the clicks and skips of a user as a language model reads them
     daily_catalogue     the ads of a day, encoded and shared
-    daily_scoring       the stages of one day in order
+    daily_stages        each stage of a day, given those before it
+    daily_scoring       these in order, written, audited
     daily_publishing    the one commit that readers see, and what is forgotten
     explanations        published lists in words
     run_notices         who is told that a run starts and how it ends
@@ -173,6 +174,7 @@ model/: torch and numpy, no Spark, no MLflow
     example_scores      what such a ranker says of examples
     network_training    these -> a network
     rerank_training     these -> a reranker
+    calibration         its scores become probabilities
     taste_training      examples -> such a ranker
     trials              how well such a ranker orders the lists of validation
     untrained_examples  what the untrained score says of examples

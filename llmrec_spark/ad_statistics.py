@@ -28,8 +28,10 @@ def ad_statistics(
     conversions: Sequence[str],
     acts: Sequence[str],
     prior_shown: float,
+    settled: DataFrame | None = None,
 ) -> DataFrame:
     """One row per ad of `ads`: shown, clicks, conversions, users, rate, mean_value; both logs cut to the window before.
+    settled and converted are those of `settled`, as settled_clicks has them; NULL without it.
 
     rate = (clicks + prior_shown m) / (shown + prior_shown), m the overall mean held in [1e-4, .5]. Without
     `impressions` (None), shown is the number of users with any event and clicks the users with one of `acts` on the ad.
@@ -60,6 +62,11 @@ def ad_statistics(
         .join(users, on="ad_id", how="left")
         .na.fill(0)
     )
+    if settled is None:
+        unknown = F.lit(None).cast("bigint")
+        counted = counted.withColumns({"settled": unknown, "converted": unknown})
+    else:
+        counted = counted.join(settled, on="ad_id", how="left").na.fill(0, ["settled", "converted"])
     low, high = RATE_BOUNDS
     mean = F.coalesce(F.try_divide(F.sum("clicks"), F.sum("shown")), F.lit(0.0))
     overall = counted.agg(
@@ -75,4 +82,6 @@ def ad_statistics(
         F.col("users").cast("bigint").alias("users"),
         ((F.col("clicks") + prior * F.col("m")) / (F.col("shown") + prior)).alias("rate"),
         ((F.col("value") + prior * F.col("v")) / (F.col("valued") + prior)).alias("mean_value"),
+        "settled",
+        "converted",
     )

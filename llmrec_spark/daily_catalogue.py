@@ -87,7 +87,7 @@ def ranker_figures(reads: ModelConfig, ads: DataFrame, statistics: DataFrame) ->
     """What a trained ranker reads of `ads` beside their texts: counts and columns; None of an untrained model."""
     if reads.ranker_columns is None:
         return None
-    counts = statistics.select("ad_id", "shown", "clicks", "conversions")
+    counts = statistics.select("ad_id", "shown", "clicks", "settled", "converted")
     columns = ad_catalogue.ad_columns(ads, reads.ranker_columns, reads.ranker_groups)
     return counts.join(columns, on="ad_id", how="inner")
 

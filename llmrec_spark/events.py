@@ -33,8 +33,8 @@ def checked_events(events: DataFrame, *, as_of: date, types: Sequence[str], sear
     Reads    the columns of EVENTS
     Returns  them, is_later, refused
 
-    Refused: a NULL key, an unknown type, a time before 2000 or from 2100 on, and of several events with one
-    event_id all but the earliest before `as_of`.
+    Refused: a NULL key, an unknown type, a time before 2000 or from 2100 on, a position below 1, and of several events
+    with one event_id all but the earliest before `as_of`.
     """
     is_search = F.col("event_type").isin(*searches)
     is_possible = F.col("event_ts").between(F.lit(EARLIEST).cast("timestamp"), F.lit(LATEST).cast("timestamp"))
@@ -46,6 +46,7 @@ def checked_events(events: DataFrame, *, as_of: date, types: Sequence[str], sear
         .when(F.col("ad_id").isNull() & ~is_search, "NULL ad_id")
         .when(F.col("event_ts").isNull(), "NULL event_ts")
         .when(~is_possible, "impossible event_ts")
+        .when(F.col("position") < 1, "position below 1")
     )
     ours = [column.name for column in EVENTS.columns]
     is_later = F.col(REFUSED).isNull() & (F.col("event_ts") >= midnight(as_of))

@@ -43,7 +43,7 @@ def model_card(training: Training, config: Config, base: str, inputs: Mapping[st
 
 
 def _card(training: Training, config: Config, base: str, inputs: Mapping[str, str]) -> Iterator[str]:
-    examples, judged, k = training.sample.examples, training.judged, config.evaluation.k
+    judged, k = training.judged, config.evaluation.k
     lists = training.sample.rows.drop_duplicates(["run_date", "user_id", "list_id"])["split"].value_counts()
     names = [LABELS[one].format(k=k) for one in METRICS]
     yield "# A ranker of ads: effects, tastes, calibrated probabilities"
@@ -117,8 +117,22 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
     yield ""
     yield "- A user of whom nothing was known gets the ads by their effect; a taste needs clicks or skips."
     yield "- The effect of an ad that nobody has met is read from its text, and is the less sure for it."
-    yield "- p_conversion is given a click on the ad it was shown for; conversions without a click are not in it."
-    yield f"- {int(examples.calibrates.sum()):,} shown ads calibrate p_click, for people and places like theirs."
+    yield from (f"- {line}" for line in _of_probabilities(training))
+
+
+def _of_probabilities(training: Training) -> Iterator[str]:
+    """What may be believed of p_click and p_conversion."""
+    examples, ranker = training.sample.examples, training.trained.ranker
+    yield f"{int(examples.calibrates.sum()):,} shown ads calibrate p_click, for people and places like theirs."
+    if examples.were_drawn:
+        yield "The log does not say what was shown: p_click is the chance that an act of the user is on the ad."
+    if ranker.p_click[0] == 0:
+        yield "The scores say nothing of the clicks that calibrate p_click, which is the same for all of them."
+    if ranker.p_conversion is None:
+        yield "No click is known to have led to a conversion: p_conversion is NULL."
+    else:
+        said = f"learned from {int(training.sample.totals.settled.sum()):,} of which it is known what followed"
+        yield f"p_conversion is given a click, {said}; conversions without a click are not in it."
 
 
 def _ablated(ablation: Ablation, k: int) -> Iterator[str]:

@@ -106,6 +106,22 @@ def credited_conversions(
     )
 
 
+def settled_clicks(
+    events: DataFrame, *, as_of: date, clicks: Sequence[str], conversions: Sequence[str], days: float
+) -> DataFrame:
+    """ad_id, settled, converted: its clicks whose `days` are over at `as_of` 00:00 UTC, and those of them that a
+    conversion is credited to. events has one row an event_id, all from before `as_of`.
+    """
+    claimed = credited_conversions(events, clicks=clicks, conversions=conversions, days=days).select("click_id")
+    since = (F.unix_micros(midnight(as_of)) - F.unix_micros("event_ts")) / F.lit(1e6)
+    return (
+        events.where(F.col("event_type").isin(*clicks) & F.col("ad_id").isNotNull() & (since > days * 86_400.0))
+        .join(claimed.distinct(), on=F.col("event_id") == F.col("click_id"), how="left")
+        .groupBy("ad_id")
+        .agg(F.count("*").alias("settled"), F.count("click_id").alias("converted"))
+    )
+
+
 def _after(earlier: str, later: str) -> Column:
     """Seconds from one column of timestamps to another."""
     return (F.unix_micros(later) - F.unix_micros(earlier)) / F.lit(1e6)

@@ -93,6 +93,8 @@ AD_STATISTICS = Table(
         ("users", "bigint", "distinct users who were shown it or acted on it"),
         ("rate", "double", "(clicks + prior m) / (shown + prior)"),
         ("mean_value", "double", "of a conversion, shrunk to the mean of all ads"),
+        ("settled", "bigint", "clicks of which it is known what followed; NULL until a trained model scores"),
+        ("converted", "bigint", "of those, clicks that a conversion is credited to"),
     ),
     key=("run_id", "ad_id"),
     partition=("run_id",),

@@ -43,8 +43,8 @@ def shown_ads(
 ) -> DataFrame:
     """One row per impression of `days`: the columns of LABELLED. Labels are of the events before `until`, 00:00 UTC.
 
-    `converted` is NULL for a clicked ad while the windows of clicks and conversions are open at `until`, whatever
-    happened so far: else conversions that come early would be over-represented.
+    `converted` is NULL while the windows of clicks and conversions are open at `until`, whatever happened so far: else
+    conversions that come early, or ads without a click, would be over-represented.
     """
     found = outcomes(
         events.where(F.col("event_ts") < midnight(until)),
@@ -56,7 +56,6 @@ def shown_ads(
         conversion_days=training.conversion_days,
     )
     hours = training.click_hours + 24.0 * training.conversion_days
-    is_unknown = F.col("clicked") & ~_is_over(hours, until)
     return found.select(
         "run_date",
         F.col("event_id").alias("example_id"),
@@ -68,7 +67,7 @@ def shown_ads(
         "position",
         "propensity",
         "clicked",
-        F.when(~is_unknown, F.col("converted")).alias("converted"),
+        F.when(_is_over(hours, until), F.col("converted")).alias("converted"),
         F.lit(None).cast("double").alias("log_sampling_rate"),
     )
 
@@ -124,7 +123,7 @@ def acted_ads(
         "ad_id",
         "event_ts",
         F.lit(False).alias("clicked"),
-        F.lit(False).alias("converted"),
+        F.when(is_known, F.lit(False)).alias("converted"),
     )
     unlogged = {"request_id": "string", "position": "int", "propensity": "double"}
     rates = ranges.select("ad_id", "log_sampling_rate")

@@ -72,6 +72,8 @@ def judge_training(
 
     folder is that of the catalogue of all ads, columns what rankers read of these.
     """
+    from llmrec_spark.model.calibration import draw_offset, in_sample
+
     rows = sample.rows
     split = judged_split(rows)
     held = np.flatnonzero(rows["split"] == split)
@@ -88,8 +90,9 @@ def judge_training(
     for name, chosen in _segments(config, inputs, users):
         few = {scorer: scores[scorer][chosen] for scorer in (RATE, TRAINED)}
         segments[name] = judge(few, clicked[chosen], lists[chosen], users[chosen], pairs=[(TRAINED, RATE)], **options)
-    scored = trained.scored
+    scored, among_drawn = trained.scored, draw_offset(examples, rows["split"] == split)[held]
     p_click = trained.ranker.clicks(scored.log_odds[held], examples.position[held], moved=scored.moved[held])
+    rates = example_rates(config, rows)[held]
     known = held[examples.clicked[held] & ~np.isnan(examples.converted[held])]
     return Training(
         training_set,
@@ -99,8 +102,8 @@ def judge_training(
         trained,
         judged=judge(scores, clicked, lists, users, pairs=pairs, **options),
         by_segment=segments,
-        clicks=calibration(p_click, clicked),
-        rates=calibration(example_rates(config, rows)[held], clicked),
+        clicks=calibration(in_sample(p_click, among_drawn), clicked),
+        rates=calibration(in_sample(rates, among_drawn), clicked),
         conversions=calibration(trained.bought[known], examples.converted[known] > 0),
         settings=config.ranker,
     )

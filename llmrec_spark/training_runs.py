@@ -63,6 +63,7 @@ def train_and_register(
         base.folder,
         training.trained.ranker.save,
         settings=config.ranker,
+        conversion_days=config.training.conversion_days,
         card=card,
     )
     facts = {

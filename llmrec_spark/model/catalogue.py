@@ -19,7 +19,7 @@ from llmrec_spark.model.keywords import tfidf_vectors
 ARRAYS = ("vectors", "fields", "behaviours", "live", "keyword_weights", "keyword_columns", "keyword_rows")
 COLUMNS, COUNTS = "columns.npy", "counts.npy"
 NEIGHBOURS = ("neighbour_weights", "neighbour_columns", "neighbour_rows")
-COUNTED = ("shown", "clicks", "conversions")
+COUNTED = ("shown", "clicks", "settled", "converted")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def save_figures(
     columns: Sequence[str],
     groups: Sequence[str] = (),
 ) -> None:
-    """Puts what a trained ranker reads beside a saved catalogue: ranker/, columns.npy (I, M + G) and counts.npy (I, 3).
+    """Puts what a trained ranker reads beside a saved catalogue: ranker/, columns.npy (I, M + G) and counts.npy (I, 4).
 
     figures  ad_id, COUNTED, the M columns and the G groups that `ranker` reads, a row per ad; one without has none
     """

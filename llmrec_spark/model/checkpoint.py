@@ -32,6 +32,7 @@ RANKER, CARD = "ranker", "MODEL_CARD.md"
 GOLDEN_TEXTS = ("running shoes for men, light and breathable", "运动跑鞋男 透气 轻便", "noise cancelling headphones")
 GOLDEN_COSINE = 0.999
 GOLDEN_BUDGET = 1_024  # padded tokens of a batch
+NEWER = ("ranker_neighbours", "ranker_reads_texts", "ranker_conversion_days")  # keys that versions before lack
 REGISTER_AGAIN = "Register the model again with jobs/register_model.py, or restore the file."
 
 
@@ -52,6 +53,7 @@ class ModelConfig(BaseModel):
     ranker_neighbours: str | None = None  # how it is found which ads the same people acted on, of one that reads it
     ranker_reranks: bool = False  # whether it scores the best ads of a user anew
     ranker_reads_texts: bool = False  # whether it reads the histories of users as texts
+    ranker_conversion_days: float = 7.0  # after a click in which a conversion was credited to it
 
     @field_validator("ranker_neighbours", mode="before")
     @classmethod
@@ -134,12 +136,13 @@ def write_trained_model(
     save_ranker: Callable[[Path], None],
     *,
     settings: RankerConfig,
+    conversion_days: float,
     card: str,
 ) -> str:
     """The model `base` with what `save_ranker` writes into a new folder, and a model card; returns its digest.
 
-    settings are those that it was trained with: they say what it reads. Whole or not at all. Encoder, centre and
-    keywords are those of `base`, hard links where the file system allows it.
+    settings are those that it was trained with, which say what it reads; conversion_days those of its examples. Whole
+    or not at all. Encoder, centre and keywords are those of `base`, hard links where the file system allows it.
     """
     refuse_existing(folder)
     verify_model(base)
@@ -154,6 +157,7 @@ def write_trained_model(
             "ranker_neighbours": settings.neighbours,
             "ranker_reranks": bool(settings.rerank),
             "ranker_reads_texts": settings.reads_texts,
+            "ranker_conversion_days": conversion_days,
         }
         config = open_model(base).config.model_copy(update=reads)
         (new / "config.json").write_text(_written(config), encoding="utf-8")
@@ -216,9 +220,9 @@ def verify_golden(folder: Path, device: str) -> None:
 
 
 def _written(config: ModelConfig) -> str:
-    """As JSON, which a version before there were neighbours, or texts of histories, opens too where it reads none."""
-    newer = {"ranker_neighbours": config.ranker_neighbours, "ranker_reads_texts": config.ranker_reads_texts}
-    return config.model_dump_json(indent=2, exclude={name for name, value in newer.items() if not value})
+    """As JSON, without those of the NEWER keys that say nothing: a version that lacks them opens it too."""
+    newer = {name for name in NEWER if getattr(config, name) == ModelConfig.model_fields[name].default}
+    return config.model_dump_json(indent=2, exclude=newer)
 
 
 def _golden_entries(vectors: np.ndarray) -> list[dict[str, object]]:

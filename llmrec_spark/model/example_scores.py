@@ -187,7 +187,7 @@ def network_batch(
     place = np.nan_to_num(examples.position, nan=0.0).astype(np.int64)
     count = len(lists.item)
     [positions] = padded(examples.list, count, (place,), (0,))
-    [converted] = padded(examples.list, count, (np.where(examples.clicked, examples.converted, 0.0),), (0.0,))
+    [converted] = padded(examples.list, count, (examples.converted,), (0.0,))
     [drawn] = padded(examples.list, count, (-examples.log_draw,), (0.0,))
     first = given.first + levels.double()[:, None] + float(ranker.position(np.ones(1))[0]) + drawn
     return batch_of(

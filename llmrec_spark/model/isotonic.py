@@ -22,11 +22,20 @@ def isotonic_knots(predicted: np.ndarray, happened: np.ndarray) -> np.ndarray:
         return np.zeros((2, 0))
     order = np.argsort(predicted, kind="stable")
     values, first, sizes = np.unique(predicted[order], return_index=True, return_counts=True)
-    rates = np.add.reduceat(happened[order].astype(np.float64), first) / sizes
-    starts = isotonic_regression(rates, weights=sizes).blocks[:-1]
+    counts = np.add.reduceat(happened[order].astype(np.float64), first)
+    starts = isotonic_regression(counts / sizes, weights=sizes).blocks[:-1]
+    starts = starts[_mixed(*(np.add.reduceat(one, starts) for one in (counts, sizes)))]
     weights = np.add.reduceat(sizes, starts)
-    means = [np.add.reduceat(one * sizes, starts) / weights for one in (values, rates)]
-    return np.stack(means)
+    return np.stack([np.add.reduceat(one, starts) / weights for one in (values * sizes, counts)])
+
+
+def _mixed(happened: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The places of blocks to keep: one at an end in which nothing or all of it happened joins the next.
+
+    A run of one kind is no reason to be certain.
+    """
+    some, few, place = np.flatnonzero(happened > 0)[0], np.flatnonzero(happened < sizes)[-1], np.arange(len(sizes))
+    return np.append(0, place[(place > some) & (place <= few)])
 
 
 def on_knots(knots: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@
     p_conversion   = sigmoid(w . (1, b'_a, taste_u(a)))                given a click; both on a rising curve, if asked
 
 b from counts and text (count_effects), taste from a Gaussian process over the user's clicks and skips (taste_gp), the
-probabilities by logistic regression on held-back examples (Platt, "Probabilistic outputs for support vector machines",
-1999). In a model's folder it is `ranker/`: ranker.json, ranker.safetensors and a reranker's files, numbers alone.
+probabilities by logistic regression (calibration). In a model's folder it is `ranker/`: ranker.json,
+ranker.safetensors and a reranker's files, numbers alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TasteRanker:
     positions: np.ndarray  # (P,) c of positions 1 to P, in log-odds
     level: Level
     p_click: tuple[float, float, float, float]  # slope, intercept, of_position, of_rerank
-    p_conversion: tuple[float, float, float]  # intercept, of b', of taste
+    p_conversion: tuple[float, float, float] | None  # intercept, of b', of taste; None: no conversion was ever seen
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # (2, m) of isotonic, by probability
     rerank: Reranker | None = None  # of the best ads by b + taste
 
@@ -75,7 +75,9 @@ class TasteRanker:
         return on_knots(self.curves.get(P_CLICK, LINE), found)
 
     def conversions(self, effect: np.ndarray, taste: np.ndarray) -> np.ndarray:
-        """p_conversion, given a click, of b' and taste."""
+        """p_conversion, given a click, of b' and taste; NaN where it is not known."""
+        if self.p_conversion is None:
+            return np.full(np.broadcast(effect, taste).shape, np.nan)
         intercept, of_effect, of_taste = self.p_conversion
         found = sigmoid(intercept + of_effect * effect + of_taste * taste)
         return on_knots(self.curves.get(P_CONVERSION, LINE), found)
@@ -143,7 +145,7 @@ def open_taste_ranker(folder: str) -> TasteRanker:
         positions=arrays["positions"],
         level=Level(**numbers["level"]),
         p_click=(*numbers["p_click"], numbers["p_click"][0])[:4],  # three before there were rerankers: one slope
-        p_conversion=tuple(numbers["p_conversion"]),
+        p_conversion=None if numbers["p_conversion"] is None else tuple(numbers["p_conversion"]),
         curves={name.removeprefix(CURVE): one for name, one in arrays.items() if name.startswith(CURVE)},
         rerank=open_reranker(Path(folder)),
         **effects,

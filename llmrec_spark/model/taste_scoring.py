@@ -70,7 +70,7 @@ class TrainedAds:
         self.folder, self.catalogue = folder, open_catalogue(folder)
         self.ranker = open_taste_ranker(str(Path(folder) / RANKER))
         self.columns = np.load(Path(folder) / COLUMNS, mmap_mode="r", allow_pickle=False)
-        self.shown, self.clicks, self.conversions = np.load(Path(folder) / COUNTS, allow_pickle=False).T
+        self.shown, self.clicks, self.settled, self.converted = np.load(Path(folder) / COUNTS, allow_pickle=False).T
         self.items = pd.Index(self.catalogue.ad_ids)
         self.row = np.full(len(self.catalogue.fields) + 1, -1, dtype=np.int64)  # the last one serves item -1
         self.row[self.catalogue.behaviours] = np.arange(len(self.catalogue.behaviours))
@@ -96,7 +96,7 @@ class TrainedAds:
         known = self.ranker.reader.prior_features(self.features)
         return (
             self.ranker.click.effects(known, self.shown, self.clicks),
-            self.ranker.conversion.effects(known, self.clicks, np.minimum(self.conversions, self.clicks)),
+            self.ranker.conversion.effects(known, self.settled, self.converted),
         )
 
     @cached_property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from llmrec_spark.model.ad_reader import Names, fit_ad_reader
+from llmrec_spark.model.calibration import calibrated, conversion_effects
 from llmrec_spark.model.catalogue import Catalogue
 from llmrec_spark.model.count_effects import count_effects, learn_effect_model
 from llmrec_spark.model.example_scores import (
@@ -23,18 +24,16 @@ from llmrec_spark.model.example_scores import (
     score_tasted,
     tasted,
 )
-from llmrec_spark.model.isotonic import isotonic_knots
-from llmrec_spark.model.item_effect import Impressions, fit_item_effects, sigmoid
+from llmrec_spark.model.item_effect import Impressions, fit_item_effects
 from llmrec_spark.model.kernel_groups import COLUMNS, without_groups
 from llmrec_spark.model.network_lists import ad_table
 from llmrec_spark.model.network_training import LearnNetwork, learn_network
 from llmrec_spark.model.rerank_training import learn_reranker, teaching_lists
 from llmrec_spark.model.taste_gp import Level, learn_theta
-from llmrec_spark.model.taste_ranker import P_CLICK, P_CONVERSION, TasteRanker
+from llmrec_spark.model.taste_ranker import TasteRanker
 from llmrec_spark.model.training_sample import Examples, ShownBefore, Totals
 from llmrec_spark.ranker_config import RankerConfig
 
-NEWTON_STEPS = 50
 ONE_LEVEL = 1e-3  # standard deviation of users' levels where none is learned, in log-odds
 FLAT = 0.0  # of a kernel's ln weight, until it is learned
 
@@ -71,7 +70,7 @@ def train_taste_ranker(
     features = reader.features(catalogue, columns)
     known = reader.prior_features(features)
     click, priors = learn_effect_model(totals.shown, totals.clicks, known, spread=settings.effect_spread)
-    conversion, _ = learn_effect_model(totals.settled, totals.conversions, known, spread=settings.effect_spread)
+    conversion, bought = learn_effect_model(totals.settled, totals.conversions, known, spread=settings.effect_spread)
     if examples.were_drawn:  # acts alone do not say how readily their user acts
         positions, level = np.zeros(0), Level(click.base, ONE_LEVEL)
     else:
@@ -85,7 +84,7 @@ def train_taste_ranker(
         positions=positions,
         level=level,
         p_click=(1.0, 0.0, 1.0, 1.0),
-        p_conversion=(conversion.base, 1.0, 0.0),
+        p_conversion=None,
     )
     offset = count_effects(examples.shown, examples.clicks, priors[examples.item], base=click.base, spread=click.spread)
     histories = padded_histories(before, history_offset(ranker, features, totals, before))
@@ -110,28 +109,8 @@ def train_taste_ranker(
     if settings.rerank:
         ranker = replace(ranker, rerank=learn_reranker(ranker, given, features, table, examples, settings, learn))
     scored = score_tasted(ranker, features, table, examples, given)
-    judged = examples.calibrates if examples.calibrates.any() else examples.trains
-    bought = (examples.trains | examples.calibrates) & ~np.isnan(examples.converted) & examples.clicked
-    of_ad = conversion.effects(known, totals.settled, totals.conversions)[examples.item]
-    place = ranker.position(examples.position) - ranker.position(np.ones(1))
-    intercept, slope, of_position, of_rerank = logistic(
-        np.column_stack([scored.log_odds - scored.moved, place, scored.moved])[judged],
-        examples.clicked[judged],
-        start=(0.0, 1.0, 1.0, 1.0),
-    )
-    p_conversion = logistic(
-        np.column_stack([of_ad, scored.taste])[bought], examples.converted[bought], start=(conversion.base, 1.0, 0.0)
-    )
-    ranker = replace(ranker, p_click=(slope, intercept, of_position, of_rerank), p_conversion=tuple(p_conversion))
-    if settings.calibration == "isotonic" and examples.calibrates.any():
-        held, known = examples.calibrates, examples.calibrates & bought
-        p_click = ranker.clicks(scored.log_odds[held], examples.position[held], moved=scored.moved[held])
-        p_bought = ranker.conversions(of_ad[known], scored.taste[known])
-        curves = {
-            P_CLICK: isotonic_knots(p_click, examples.clicked[held]),
-            P_CONVERSION: isotonic_knots(p_bought, examples.converted[known] > 0),
-        }
-        ranker = replace(ranker, curves=curves)
+    of_ad = conversion_effects(ranker, known, bought, examples, totals)
+    ranker = calibrated(ranker, scored, examples, of_ad, settings.calibration)
     return Trained(ranker, scored, ranker.conversions(of_ad, scored.taste), losses)
 
 
@@ -154,21 +133,3 @@ def drawn(usable: Tensor, *, count: int, seed: int) -> Tensor:
     rounds = -(-count // max(len(usable), 1)) if len(usable) else 0
     orders = [torch.randperm(len(usable), generator=generator) for _ in range(rounds)]
     return usable[torch.cat(orders)[:count]] if orders else usable
-
-
-def logistic(features: np.ndarray, target: np.ndarray, *, start: tuple[float, ...]) -> np.ndarray:
-    """Intercept and weights of a logistic regression, features (n, P): Newton steps from and towards `start`.
-
-    One example's worth of belief in `start` keeps a target of one kind finite.
-    """
-    design = np.column_stack([np.ones(len(features)), features])
-    weights, first = np.array(start, dtype=np.float64), np.array(start, dtype=np.float64)
-    for _ in range(NEWTON_STEPS):
-        p = sigmoid(design @ weights)
-        gradient = design.T @ (target - p) - (weights - first)
-        hessian = (design * (p * (1.0 - p))[:, None]).T @ design + np.eye(len(weights))
-        step = np.linalg.solve(hessian, gradient)
-        weights = weights + np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() < 1e-9:
-            break
-    return weights

@@ -143,7 +143,7 @@ def read_sample(
 def _read_lists(
     files: Iterable[str], items: pd.Index, *, size: int, max_lists: int
 ) -> tuple[pd.DataFrame, Totals, int]:
-    kept = pd.DataFrame(columns=[*EXAMPLE_COLUMNS, "hash"])
+    kept = pd.DataFrame(columns=[*EXAMPLE_COLUMNS, "hash"]).astype({"run_date": "M8[ns]"})
     parts: list[pd.DataFrame] = []
     sums, unknown = np.zeros((len(Totals._fields), size)), 0
     for batch in example_batches(files, columns=EXAMPLE_COLUMNS):

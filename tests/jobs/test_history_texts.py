@@ -150,7 +150,9 @@ def reading(model_folder, tmp_path_factory):
     network = {"network": NetworkConfig(behaviours="text"), "learning": TrainingSettings(epochs=1)}
     settings = RankerConfig(rerank=("network",), groups=(), text_rank=4, kernel_lists=160, **network)
     world, folder = simple_world(ads, fields=model.fields), tmp_path_factory.mktemp("reading") / "model"
-    write_trained_model(folder, model_folder, partial(learn_kinds, world, settings), settings=settings, card="")
+    write_trained_model(
+        folder, model_folder, partial(learn_kinds, world, settings), settings=settings, conversion_days=7, card=""
+    )
     return folder
 
 

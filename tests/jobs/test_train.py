@@ -42,7 +42,7 @@ def test_a_folder_that_is_there_is_refused_before_any_work(conf, model_folder, t
 
 def test_rankers_that_find_neighbours_in_two_ways_are_not_judged_together(conf, model_folder, tmp_path):
     settings = RankerConfig(neighbours="co_click")
-    write_trained_model(tmp_path / "base", model_folder, Path.mkdir, settings=settings, card="")
+    write_trained_model(tmp_path / "base", model_folder, Path.mkdir, settings=settings, conversion_days=7, card="")
     other = ("--set", "ranker.neighbours=ease")
     code, said = job("train_model", "--config", conf, *DAY, "--model", tmp_path / "base", *other)
     assert code == 78, said
@@ -58,12 +58,19 @@ def test_rerankers_of_another_version_are_refused_before_any_work(conf, model_fo
         (folder / "reranker.json").write_text(json.dumps(of_before), encoding="utf-8")
 
     settings = RankerConfig(rerank=("linear",))
-    write_trained_model(tmp_path / "base", model_folder, save, settings=settings, card="")
+    write_trained_model(tmp_path / "base", model_folder, save, settings=settings, conversion_days=7, card="")
     code, said = job(name, "--config", conf, *DAY, "--model", tmp_path / "base")
     assert code == 78, said
     assert "trained on other features than this version" in said
     assert "with an untrained version as --model" in said
     assert not (tmp_path / "own").exists()
+
+
+def test_days_before_the_log_began_have_nothing_to_learn_from(conf, model_folder):
+    code, said = job("train_model", "--config", conf, "--date", "2020-03-01", "--model", model_folder)
+    assert code == 65, said
+    assert "0 lists" in said
+    assert "training.train_days" in said
 
 
 def test_a_search_without_validation_is_refused_before_any_work(conf, model_folder, tmp_path):

@@ -26,9 +26,8 @@ def totals_of(examples):
 def ads_of(ranker, world, log, folder):
     world.catalogue().save(folder / "catalogue")
     ranker.save(folder / "ranker")
-    figures = (
-        log[0].groupby("item").agg(shown=("user", "size"), clicks=("clicked", "sum"), conversions=("converted", "sum"))
-    )
+    clicked = {"clicks": ("clicked", "sum"), "settled": ("clicked", "sum"), "converted": ("converted", "sum")}
+    figures = log[0].groupby("item").agg(shown=("user", "size"), **clicked)
     figures = figures.reindex(range(ADS), fill_value=0).assign(
         ad_id=world.catalogue().ad_ids, length=np.arange(ADS), maker=(np.arange(ADS) // 2 % 5).astype(str)
     )

@@ -15,6 +15,7 @@ from llmrec_spark.errors import ModelError
 from llmrec_spark.model.ad_encoder import encoder_digest, load_ad_encoder
 from llmrec_spark.model.checkpoint import (
     GOLDEN_TEXTS,
+    NEWER,
     ModelConfig,
     open_model,
     verify_golden,
@@ -228,7 +229,9 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
 
     reads = {"neighbours": "ease", "rerank": ("network",), "network": NetworkConfig(behaviours="text")}
     settings = RankerConfig(columns=("year",), groups=("category",), **reads)
-    digest = write_trained_model(tmp_path / "new", model_folder, save, settings=settings, card="# A card\n")
+    digest = write_trained_model(
+        tmp_path / "new", model_folder, save, settings=settings, conversion_days=3, card="# A card\n"
+    )
     base, trained = open_model(model_folder), open_model(tmp_path / "new")
     assert base.ranker is None
     assert trained.ranker == tmp_path / "new" / "ranker"
@@ -236,7 +239,8 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
     assert trained.config.ranker_groups == ("category",)
     assert trained.config.ranker_neighbours == "ease"
     assert trained.config.ranker_reads_texts
-    for newer in ("ranker_neighbours", "ranker_reads_texts"):
+    assert trained.config.ranker_conversion_days == 3
+    for newer in NEWER:
         assert newer not in (model_folder / "config.json").read_text()  # older versions open it too
     assert trained.config.ranker_reranks
     assert trained.config.encoder_digest == base.config.encoder_digest
@@ -244,10 +248,11 @@ def test_a_trained_model_has_the_files_of_its_base_and_what_was_learned(model_fo
     assert digest != base.digest
     of_before = trained.config.model_dump() | {"ranker_neighbours": True}  # when there was one way to find them
     assert ModelConfig.model_validate(of_before).ranker_neighbours == "co_click"
-    again = write_trained_model(tmp_path / "again", tmp_path / "new", save, settings=RankerConfig(), card="# Two\n")
+    other = {"settings": RankerConfig(), "conversion_days": 7}
+    again = write_trained_model(tmp_path / "again", tmp_path / "new", save, **other, card="# Two\n")
     assert again not in (digest, base.digest)
     (tmp_path / "new" / "ranker" / "MODEL_CARD.md").write_text("changed", encoding="utf-8")
     with pytest.raises(ModelError, match=r"ranker/MODEL_CARD.md: SHA-256"):
         verify_model(tmp_path / "new")
     with pytest.raises(ModelError, match="exists already"):
-        write_trained_model(tmp_path / "new", model_folder, save, settings=RankerConfig(), card="")
+        write_trained_model(tmp_path / "new", model_folder, save, **other, card="")

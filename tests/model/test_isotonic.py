@@ -35,6 +35,16 @@ def test_knots_rise_and_the_mean_is_what_happened():
     np.testing.assert_allclose(isotonic_knots(predicted[shuffled], happened[shuffled]), knots)
 
 
+def test_a_run_of_one_kind_at_an_end_is_no_reason_to_be_certain():
+    predicted = np.linspace(0.0, 1.0, 1_000)
+    middle = np.random.default_rng(3).random(600) < np.linspace(0.2, 0.8, 600)
+    happened = np.concatenate([np.zeros(200), middle, np.ones(200)]) > 0
+    knots = isotonic_knots(predicted, happened)
+    assert 0 < knots[1, 0] < knots[1, -1] < 1
+    assert on_knots(knots, predicted).mean() == pytest.approx(happened.mean(), abs=0.02)
+    assert isotonic_knots(predicted, predicted > 0.5).shape == (2, 1)  # nothing in it is mixed but the whole
+
+
 def test_too_few_of_a_kind_leave_probabilities_as_they_are():
     predicted, happened = np.linspace(0.1, 0.9, 1_000), np.arange(1_000) < FEWEST - 1
     knots = isotonic_knots(predicted, happened)

@@ -12,7 +12,7 @@ from llmrec_spark.model.example_scores import pair_lookup
 from llmrec_spark.model.pair_kernels import pair_kernels
 from llmrec_spark.model.taste_ranker import by_position, open_taste_ranker
 from llmrec_spark.model.taste_reranking import terms_of
-from llmrec_spark.model.taste_training import logistic, train_taste_ranker
+from llmrec_spark.model.taste_training import train_taste_ranker
 from llmrec_spark.model.training_sample import ShownBefore
 from tests.model.small_world import ADS, NOBODY, SETTINGS, SHOWN, ads_of, requests, sigmoid, totals_of, with_tastes
 
@@ -164,12 +164,6 @@ def test_a_new_item_gets_what_its_features_say():
 def test_positions_beyond_those_learned_count_as_the_last_and_unknown_ones_as_none():
     found = by_position(np.array([0.5, -0.5]), np.array([1.0, 2.0, 9.0, np.nan]))
     np.testing.assert_allclose(found, [0.5, -0.5, -0.5, 0.0])
-
-
-def test_logistic_finds_the_line():
-    x = np.linspace(-2, 2, 4_000)
-    target = np.random.default_rng(2).random(4_000) < sigmoid(0.3 + 1.5 * x)
-    np.testing.assert_allclose(logistic(x[:, None], target, start=(0.0, 1.0)), [0.3, 1.5], atol=0.15)
 
 
 def test_ads_of_one_group_are_alike_and_those_of_none_are_like_nothing(trained, world):

@@ -22,7 +22,7 @@ def text_of_kinds(kinds: Sequence[int] | np.ndarray, width: int = 2) -> np.ndarr
 
 
 def learn_kinds(world: World, settings: RankerConfig, folder: Path) -> pd.DataFrame:
-    """Writes the ranker for the ads of a world, twelve or more; returns ad_id, shown, clicks and conversions."""
+    """Writes the ranker for the ads of a world, twelve or more; returns ad_id and what of it was COUNTED."""
     catalogue, ads = world.catalogue(), len(world.ads)
     rng, lists, before = np.random.default_rng(2), [], []
     for number in range(60):
@@ -48,5 +48,5 @@ def learn_kinds(world: World, settings: RankerConfig, folder: Path) -> pd.DataFr
     totals = Totals(shown, clicks, clicks, np.bincount(item, converted, ads))
     trained = train_taste_ranker(catalogue, world.fields, np.empty((ads, 0)), Names(), known, history, totals, settings)
     trained.ranker.save(folder)
-    counts = {"shown": shown, "clicks": clicks, "conversions": totals.conversions}
+    counts = {"shown": shown, "clicks": clicks, "settled": totals.settled, "converted": totals.conversions}
     return pd.DataFrame({"ad_id": list(world.ads), **counts})

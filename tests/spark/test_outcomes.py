@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from llmrec_spark.outcomes import outcomes
+from llmrec_spark.outcomes import outcomes, settled_clicks
 from tests.conftest import session_time_zone
 from tests.spark.rows import DAY, MIDNIGHT, event, events_of
 
@@ -88,3 +88,21 @@ def test_what_the_log_does_not_know_is_null(spark):
 
 def test_a_day_without_impressions_has_no_outcomes(spark):
     assert of_day(spark, row("c", "click", 2)) == {}
+
+
+def test_a_click_is_settled_once_its_window_is_over_and_an_organic_conversion_is_none_of_it(spark):
+    """As training counts them: nothing else of what was bought says what a click leads to."""
+    rows = [
+        *(row("c1", "click", -30, ad_id="a"), row("c2", "click", -26, ad_id="a"), row("c3", "click", -20, ad_id="a")),
+        *(row("p1", "purchase", -25, ad_id="a"), row("p2", "purchase", -24.5, ad_id="a")),  # both are of c2
+        *(
+            row("p3", "purchase", -1, ad_id="a"),
+            row("c4", "click", -100, ad_id="b"),
+            row("p4", "purchase", -90, ad_id="c"),
+        ),
+        row("p5", "purchase", -50, ad_id="b"),  # later than a day after its click
+    ]
+    found = settled_clicks(
+        events_of(spark, *rows), as_of=DAY, clicks=["click"], conversions=["purchase"], days=1.0
+    ).collect()
+    assert {one.ad_id: (one.settled, one.converted) for one in found} == {"a": (2, 1), "b": (1, 0)}

@@ -261,7 +261,7 @@ def test_labels_are_of_the_events_before_a_given_day_and_unknown_while_windows_a
     log = events_of(spark, *[row for row in LOG if row["user_id"] == "open"])
     early = shown_ads(log, days=[TRAIN_DAY], until=VALIDATION_DAY, types=config.events, training=config.training)
     assert {row.ad_id: (row.clicked, row.converted) for row in early.collect()} == {
-        "o1": (False, False),
+        "o1": (False, None),
         "o2": (True, None),
     }
     later = {name: (row.clicked, row.converted) for name, row in known_before[1].items() if row.user_id == "open"}
