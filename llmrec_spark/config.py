@@ -53,7 +53,9 @@ class TablesConfig(Section):
 
     root: str | None = None  # a folder or object-store URI
     catalog: str | None = None  # or a schema of a metastore: main.ads
-    keep_days: int = Field(28, ge=1)  # published days whose run tables are kept
+    keep_days: int = Field(
+        28, ge=1
+    )  # published days whose run tables are kept, and days of examples before a training's
 
     @model_validator(mode="after")
     def one_place(self) -> TablesConfig:

@@ -66,6 +66,8 @@ def _card(training: Training, config: Config, base: str, inputs: Mapping[str, st
     yield f"- {shown:,} shown ads train, {clicks:,} of them clicked; {conversions:,} conversions after a click"
     if training.sample.unknown:
         yield f"- {training.sample.unknown:,} shown ads without a record in inputs.ads are left out"
+    if training.sample.cut:
+        yield f"- {training.sample.cut:,} shown ads of very long lists are left out; what is counted of an ad has them"
     yield f"- positions {'are taken out of clicks' if config.ranker.positions else 'are not read'}"
     yield ""
     people = f"{judged.lists:,} lists with and without a click, {judged.users:,} people"

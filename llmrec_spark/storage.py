@@ -198,6 +198,11 @@ class Storage:
             runs = ", ".join(f"'{run}'" for run in run_ids)
             _committed(lambda: self.spark.sql(f"DELETE FROM {self.where(table)} WHERE run_id IN ({runs})"))
 
+    def forget_days(self, table: Table, *, before: date) -> None:
+        """Deletes the rows whose run_date is before a day."""
+        if self.exists(table):
+            _committed(lambda: self.spark.sql(f"DELETE FROM {self.where(table)} WHERE run_date < DATE '{before}'"))
+
     def mark_expired(self, table: Table, run_ids: list[str]) -> None:
         """Says in `runs` that the tables of these runs are gone, so that no later run takes them for complete."""
         runs = ", ".join(f"'{run}'" for run in run_ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property, reduce
 
 from pyspark.sql import DataFrame
@@ -92,6 +92,13 @@ def fill_training_tables(
             rows = storage.write_where(table, made, {"training_set": training_set, "run_date": days})
         say(f"{TRAINING_EXAMPLES.name:<16} {rows:>10,} rows   {days[0]} to {days[-1]}")
     return training_set
+
+
+def forget_old_examples(storage: Storage, config: Config, *, as_of: date) -> None:
+    """Deletes the days of training sets that lie more than tables.keep_days before those of a training at `as_of`."""
+    first = min(config.training.days(as_of)) - timedelta(days=config.tables.keep_days)
+    for table in (TRAINING_EXAMPLES, TRAINING_HISTORIES):  # examples first: a day that has them is whole
+        storage.forget_days(table, before=first)
 
 
 def neighbours_before(inputs: Inputs, config: Config, day: date, *, by: str) -> DataFrame:

@@ -19,6 +19,7 @@ from llmrec_spark.registry import NAME, TRAINING, Lesson, ResolvedModel, registe
 from llmrec_spark.runs import say
 from llmrec_spark.settings_search import Budget
 from llmrec_spark.storage import Storage
+from llmrec_spark.training_data import forget_old_examples
 from llmrec_spark.training_judgement import Training
 from llmrec_spark.training_plots import training_plots
 from llmrec_spark.training_search import check_searchable
@@ -84,6 +85,7 @@ def train_and_register(
     version = register_model(
         folder, config.mlflow, facts, aliases=aliases, job=TRAINING, lesson=lesson, run_id=training.run_id
     )
+    forget_old_examples(storage, config, as_of=as_of)
     for checkpoints in training.checkpoints:
         shutil.rmtree(checkpoints, ignore_errors=True)
     for line in summary(training, config.evaluation.k):

@@ -4,7 +4,7 @@
     a ~ N(mu, level_sd^2), b ~ N(m_item, effect_sd_item^2), c ~ N(0, position_sd^2)
 
 a Rasch model with a position: an item that was shown to people who click little, or low in lists, is not the worse for
-it. m and its spread come from `item_prior`.
+it. m and its spread come from `ridge_prior`, or where every pair of items fits in memory from `item_prior`.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ HISTORY_COLUMNS = (
 )
 TIMES = ("event_ts", "skipped_ts")
 DAY = 86_400e6  # microseconds
+LONGEST = 256  # rows of a list that are kept: without request_id a list is all that a user was shown on a day
 
 
 class Examples(NamedTuple):
@@ -96,6 +97,7 @@ class Sample(NamedTuple):
     before: ShownBefore  # of `histories`
     totals: Totals
     unknown: int  # examples left out because their ad has no record
+    cut: int = 0  # left out of lists of more than LONGEST
 
 
 def read_sample(
@@ -108,13 +110,13 @@ def read_sample(
     max_lists: int,
     positions: bool,
 ) -> Sample:
-    """At most `max_lists` lists of each split, with what was known of their users.
+    """At most `max_lists` lists of each split, of LONGEST rows at most, with what was known of their users.
 
     items      ad_id of each ad of a catalogue of `size` items, in its order
     answers    the types of events that answer an impression
     positions  whether positions are read; otherwise all are unknown
     """
-    rows, totals, unknown = _read_lists(example_files, items, size=size, max_lists=max_lists)
+    rows, totals, unknown, cut = _read_lists(example_files, items, size=size, max_lists=max_lists)
     number = rows.groupby(LIST, sort=False, dropna=False).ngroup().to_numpy()
     of_lists = rows.loc[~rows.duplicated(LIST), HISTORY]
     histories = of_lists.merge(_read_histories(history_files, of_lists), on=HISTORY, how="left")
@@ -137,22 +139,24 @@ def read_sample(
     before = shown_before(histories, items, answers)
     if not positions:
         before = before._replace(position=np.full(len(before.position), np.nan))
-    return Sample(rows, histories, examples, before, totals, unknown)
+    return Sample(rows, histories, examples, before, totals, unknown, cut)
 
 
 def _read_lists(
     files: Iterable[str], items: pd.Index, *, size: int, max_lists: int
-) -> tuple[pd.DataFrame, Totals, int]:
+) -> tuple[pd.DataFrame, Totals, int, int]:
     kept = pd.DataFrame(columns=[*EXAMPLE_COLUMNS, "hash"]).astype({"run_date": "M8[ns]"})
     parts: list[pd.DataFrame] = []
-    sums, unknown = np.zeros((len(Totals._fields), size)), 0
+    sums, unknown, cut = np.zeros((len(Totals._fields), size)), 0, 0
     for batch in example_batches(files, columns=EXAMPLE_COLUMNS):
         rows = _frame(batch)
         item = items.get_indexer(rows["ad_id"])
         unknown += int((item < 0).sum())
         rows, item = rows[item >= 0], item[item >= 0]
         sums += _sums(rows, item, size)
-        parts.append(rows.assign(hash=_list_hash(rows)))
+        whole = rows.assign(hash=_list_hash(rows))
+        parts.append(without_longest(whole))
+        cut += len(whole) - len(parts[-1])
         if sum(map(len, parts)) > len(kept) + 50 * max_lists:
             kept, parts = _smallest([kept, *parts], max_lists), []
     kept = _smallest([kept, *parts], max_lists)
@@ -160,7 +164,7 @@ def _read_lists(
     totals = Totals(*sums)
     if kept["log_sampling_rate"].notna().any():  # how often an ad was drawn says nothing of it
         totals = totals._replace(**_last_known(kept, items, size))
-    return kept, totals, unknown
+    return kept, totals, unknown, cut
 
 
 def _last_known(rows: pd.DataFrame, items: pd.Index, size: int) -> dict[str, np.ndarray]:
@@ -191,6 +195,16 @@ def _sums(rows: pd.DataFrame, item: np.ndarray, size: int) -> np.ndarray:
 def _list_hash(rows: pd.DataFrame) -> np.ndarray:
     key = rows["user_id"] + "\x1f" + rows["list_id"] + "\x1f" + rows["run_date"].astype(str)
     return np.asarray(pd.util.hash_pandas_object(key, index=False))
+
+
+def without_longest(rows: pd.DataFrame) -> pd.DataFrame:
+    """At most LONGEST rows of each list, which is whole here: those whose ads have the smallest hashes."""
+    if not (rows["hash"].value_counts() > LONGEST).any():
+        return rows
+    order = rows.assign(draw=pd.util.hash_pandas_object(rows["ad_id"], index=False)).sort_values(
+        ["hash", "draw", "position"], kind="stable"
+    )
+    return rows.loc[order.index[order.groupby("hash").cumcount() < LONGEST]].sort_index()
 
 
 def _smallest(parts: list[pd.DataFrame], max_lists: int) -> pd.DataFrame:

@@ -67,6 +67,23 @@ def filled(spark, tmp_path_factory):
     return storage, training_set, before
 
 
+def test_examples_are_kept_for_days_and_then_forgotten_of_every_set(filled, spark, tmp_path):
+    storage, training_set, before = filled
+    copy = Storage(spark, TablesConfig(root=str(tmp_path / "tables"), keep_days=7))
+    config = config_of().model_copy(update={"tables": TablesConfig(root=str(tmp_path / "tables"), keep_days=7)})
+    for table in (TRAINING_EXAMPLES, TRAINING_HISTORIES):
+        storage.read(table).write.format("delta").partitionBy("training_set", "run_date").save(
+            str(tmp_path / "tables" / table.name)
+        )
+    first_read = DAY - timedelta(days=5)  # train_days, validation_days and test_days
+    training_data.forget_old_examples(copy, config, as_of=DAY)
+    assert rows_of_set(copy, training_set) == before
+    kept_from = DAY - timedelta(days=1)  # the second of two days with rows
+    training_data.forget_old_examples(copy, config, as_of=kept_from + (DAY - first_read) + timedelta(days=7))
+    for table in (TRAINING_EXAMPLES, TRAINING_HISTORIES):
+        assert {row.run_date for row in copy.read(table).select("run_date").collect()} == {kept_from}
+
+
 def rows_of_set(storage, training_set):
     """example_id -> the row."""
     rows = storage.read(TRAINING_EXAMPLES).where(F.col("training_set") == training_set).select(*COLUMNS).collect()
