@@ -14,10 +14,10 @@ from llmrec_spark.evaluation_tables import EVALUATIONS
 from llmrec_spark.model_versions import Contest, ModelVersion
 from llmrec_spark.promotion_gates import Compared, Difference, Group, RunFigures
 from llmrec_spark.reliability import p_click_of
+from llmrec_spark.session import SUBMIT
 from llmrec_spark.storage import Storage
 from llmrec_spark.tables import RECOMMENDATIONS, RUNS, TEXT_VECTORS
 
-SUBMIT = "spark-submit --properties-file conf/spark-defaults.conf jobs/"
 NOT_COUNTED = (TEXT_VECTORS.name, RECOMMENDATIONS.name)  # seconds of what is done once ever, and of publishing
 WITH_LISTS = ("published", "shadow", "expired")
 METRICS = ("ndcg", "coverage", "calibration_error")
@@ -180,4 +180,4 @@ def _not_judged(storage: Storage, contest: Contest, champion: Row, challengers: 
 def _commands(contest: Contest, wanted: str, run: str, *, has_run: bool = False) -> str:
     scored = f"score_daily.py {wanted} --model {contest.challenger.uri} --shadow"
     commands = [f"evaluate_daily.py {wanted} --against {run}"]
-    return "\n".join(f"  {SUBMIT}{command}" for command in ([] if has_run else [scored]) + commands)
+    return "\n".join(f"  {SUBMIT} jobs/{command}" for command in ([] if has_run else [scored]) + commands)

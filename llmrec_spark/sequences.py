@@ -10,10 +10,9 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from llmrec_spark.events import midnight
+from llmrec_spark.events import SECONDS_PER_DAY, midnight
 from llmrec_spark.texts import field_keywords, normalise, text_hash
 
-SECONDS_PER_DAY = 86_400.0
 SKIP = "skip"  # in shown_types, beside the log's own types
 
 
