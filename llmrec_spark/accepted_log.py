@@ -45,7 +45,8 @@ def accepted_log(inputs: Inputs, config: Config, *, before: date) -> AcceptedLog
         if "users" in inputs.tables
         else None
     )
-    log = checked_events(inputs.tables["events"], as_of=before, types=list(of.weights), searches=of.searches)
+    types = {"types": list(of.weights), "searches": of.searches, "impressions": of.impressions}
+    log = checked_events(inputs.tables["events"], as_of=before, **types)  # type: ignore[arg-type]
     events = with_consent(accepted(log.where(~F.col("is_later"))), users if has_consent else None)
     events = events.select(*[column.name for column in EVENTS.columns])
     return AcceptedLog(once(events), users, once(accepted(checked_ads(inputs.tables["ads"]))))

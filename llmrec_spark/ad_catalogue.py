@@ -35,7 +35,7 @@ def write_catalogue(
 
     Reads    ad_texts (ad_id, field, text_hash, keywords) of every ad of `live` and `behaved` (ad_id each, unique),
              queries (query_hash, keywords), text_vectors (text_hash, vector) of one encoder; `figures` of a trained
-             model, one row per ad: ad_id, shown, clicks, conversions and the columns that its ranker names;
+             model, one row per ad: ad_id, COUNTED and the columns that its ranker names;
              `neighbours`, as AD_NEIGHBOURS, of one that reads them
     """
     from llmrec_spark.model.catalogue import build_catalogue, save_figures

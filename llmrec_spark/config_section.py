@@ -17,7 +17,8 @@ class Section(BaseModel):
 def without_secrets(text: str) -> str:
     """The text with its web addresses cut after the host, and passwords and queries cut out of other URIs."""
     text = re.sub(r"\b(https?://)(?:[^\s/?#]*@)?([^\s/?#]*)\S*", r"\1\2", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=://)[^\s/?#@]*:[^\s/?#]*@", "", text)  # abfss://container@account has no password
+    text = re.sub(r"(?<=://)[^\s/?#@]*:[^\s/?#]*@", "", text)
+    text = re.sub(r"\b(?!abfss?:|wasbs?:)(\w[\w+.-]*://)[^\s/?#@]*@", r"\1", text)  # abfss://container@account is none
     return re.sub(r"(\w://[^\s?]*)\?\S*", r"\1", text)
 
 

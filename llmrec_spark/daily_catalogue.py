@@ -65,7 +65,8 @@ def share_catalogue(
         say(
             f"  WARNING text_vectors: {unknown_share:.0%} of the tokens are unknown to the encoder of model "
             f"{model.version} (bound text.max_unknown_share = {config.text.max_unknown_share:.0%}). "
-            "It does not know the language of these texts: register the multilingual one."
+            "It does not know the language of these texts: register the multilingual one, by jobs/register_model.py "
+            "--embedded multilingual."
         )
     folder = scratch / f"catalogue_{run.run_id}"
     ad_catalogue.write_catalogue(

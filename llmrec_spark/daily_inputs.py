@@ -61,9 +61,13 @@ def read_inputs(storage: Storage, config: Config) -> Inputs:
 
 def check_inputs(inputs: Inputs, config: Config, run: Run) -> CheckedInputs:
     """Checks and counts every row in the run, writes `quarantine`, and refuses input that is stale or broken."""
-    kept = StorageLevel.DISK_ONLY
+    kept, of = StorageLevel.DISK_ONLY, config.events
     events = checked_events(
-        inputs.tables["events"], as_of=run.run_date, types=list(config.events.weights), searches=config.events.searches
+        inputs.tables["events"],
+        as_of=run.run_date,
+        types=list(of.weights),
+        searches=of.searches,
+        impressions=of.impressions,
     ).persist(kept)
     checked = {"events": events, "ads": checked_ads(inputs.tables["ads"]).persist(kept)}
     ads = accepted(checked["ads"])

@@ -153,15 +153,31 @@ def new_run(storage: Storage, config: Config, day: date, inputs: Inputs, model: 
 def check_model(model: ResolvedModel, config: Config, inputs: Inputs) -> None:
     """Raises ModelError where the model cannot score by this configuration, DataError where the ads lack its columns.
 
-    That is: registered for other text fields, or without the ranker that `ranking.order_by: expected_value` asks for.
+    That is: registered for other text fields, or without the probabilities that `ranking.order_by: expected_value`
+    asks for.
     """
     opened = check_fields(model, config)
-    if opened.ranker_columns is None and config.ranking.order_by == "expected_value":
+    if config.ranking.order_by == "expected_value":
+        _check_values(model, config, is_trained=opened.ranker_columns is not None)
+    ad_columns(inputs.tables[ADS.name], opened.ranker_columns or (), opened.ranker_groups)
+
+
+def _check_values(model: ResolvedModel, config: Config, *, is_trained: bool) -> None:
+    if not is_trained:
         raise ModelError(
             f"model {model.version}: is not trained, so it gives no p_click, which ranking.order_by: expected_value "
             "asks for. Run jobs/train_model.py, or order by log_odds."
         )
-    ad_columns(inputs.tables[ADS.name], opened.ranker_columns or (), opened.ranker_groups)
+    from llmrec_spark.model.checkpoint import RANKER
+    from llmrec_spark.model.taste_ranker import open_taste_ranker
+
+    ranker = open_taste_ranker(str(model.folder / RANKER))
+    if config.value.pricing == "per_conversion" and ranker.p_conversion is None:
+        raise ModelError(
+            f"model {model.version}: no click that it learned from is known to have led to a conversion, so it gives "
+            "no p_conversion, which ranking.order_by: expected_value with value.pricing: per_conversion asks for. "
+            "Train on more days, or with an earlier --date and --until later, or order by log_odds."
+        )
 
 
 def check_fields(model: ResolvedModel, config: Config) -> ModelConfig:
@@ -180,7 +196,7 @@ def check_fields(model: ResolvedModel, config: Config) -> ModelConfig:
     if tuple(opened.fields) != tuple(config.text.fields):
         raise ModelError(
             f"model {model.version}: was registered for text.fields {list(opened.fields)}, the configuration has "
-            f"{list(config.text.fields)}. Run jobs/register_model.py with this configuration."
+            f"{list(config.text.fields)}. Run jobs/register_model.py --alias champion with this configuration."
         )
     return opened
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -15,7 +16,7 @@ from llmrec_spark import ad_statistics, ad_texts, backgrounds, exclusions, match
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import CheckedInputs
 from llmrec_spark.history_texts import ad_names, history_texts, history_vectors
-from llmrec_spark.outcomes import settled_clicks
+from llmrec_spark.outcomes import settled_acts, settled_clicks
 from llmrec_spark.registry import ResolvedModel
 from llmrec_spark.runs import Run
 from llmrec_spark.session import parallel_tasks, shuffle_tasks
@@ -83,18 +84,29 @@ def day_statistics(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
     """AD_STATISTICS, with what clicks led to where a trained model reads it."""
     config = day.config.events
     window = {"as_of": day.run_date, "window_days": day.config.statistics.window_days}
-    lately = ad_statistics.in_window(events, **window)  # type: ignore[arg-type]
-    types = {"clicks": config.answers, "conversions": config.conversions}
-    days = day.reads.ranker_conversion_days
     return ad_statistics.ad_statistics(
         day.checked.ads,
-        lately,
+        ad_statistics.in_window(events, **window),  # type: ignore[arg-type]
         ad_statistics.in_window(shown, **window) if config.impressions else None,  # type: ignore[arg-type]
         conversions=config.conversions,
         acts=config.acts,
         prior_shown=day.config.statistics.prior_shown,
-        settled=settled_clicks(lately, as_of=day.run_date, **types, days=days) if day.is_trained else None,
+        settled=_settled(day, events, shown) if day.is_trained else None,
     )
+
+
+def _settled(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:
+    """What clicks led to, of as many days as rates are of: the last of which it is known."""
+    config, days = day.config.events, day.reads.ranker_conversion_days
+    days = day.config.training.conversion_days if days is None else days
+    window = day.config.statistics.window_days
+    reach = {"as_of": day.run_date, "window_days": None if window is None else window + ceil(days) + 1}
+    events = ad_statistics.in_window(events, **reach)  # type: ignore[arg-type]
+    asked = {"as_of": day.run_date, "conversions": config.conversions, "days": days}
+    if not config.impressions:
+        return settled_acts(events, acts=config.acts, **asked)  # type: ignore[arg-type]
+    shown = ad_statistics.in_window(shown, **reach)  # type: ignore[arg-type]
+    return settled_clicks(shown, events, clicks=config.clicks, **asked)  # type: ignore[arg-type]
 
 
 def day_exclusions(day: Day, events: DataFrame, shown: DataFrame) -> DataFrame:

@@ -27,14 +27,16 @@ def day_of(happened: str) -> Column:
     return F.date_from_unix_date(F.floor(F.unix_seconds(happened) / SECONDS_PER_DAY).cast("int"))
 
 
-def checked_events(events: DataFrame, *, as_of: date, types: Sequence[str], searches: Sequence[str]) -> DataFrame:
+def checked_events(
+    events: DataFrame, *, as_of: date, types: Sequence[str], searches: Sequence[str], impressions: Sequence[str]
+) -> DataFrame:
     """`events` with `refused` (a reason or NULL) and `is_later` (from `as_of` 00:00 UTC on: not used, not refused).
 
     Reads    the columns of EVENTS
     Returns  them, is_later, refused
 
-    Refused: a NULL key, an unknown type, a time before 2000 or from 2100 on, a position below 1, and of several events
-    with one event_id all but the earliest before `as_of`.
+    Refused: a NULL key, an unknown type, a time before 2000 or from 2100 on, an impression at a position below 1, and
+    of several events with one event_id all but the earliest before `as_of`. Another event's position below 1 is NULL.
     """
     is_search = F.col("event_type").isin(*searches)
     is_possible = F.col("event_ts").between(F.lit(EARLIEST).cast("timestamp"), F.lit(LATEST).cast("timestamp"))
@@ -46,11 +48,13 @@ def checked_events(events: DataFrame, *, as_of: date, types: Sequence[str], sear
         .when(F.col("ad_id").isNull() & ~is_search, "NULL ad_id")
         .when(F.col("event_ts").isNull(), "NULL event_ts")
         .when(~is_possible, "impossible event_ts")
-        .when(F.col("position") < 1, "position below 1")
+        .when(F.col("event_type").isin(*impressions) & (F.col("position") < 1), "position below 1")
     )
+    is_place = F.col("event_type").isin(*impressions) | (F.col("position") >= 1)
     ours = [column.name for column in EVENTS.columns]
     is_later = F.col(REFUSED).isNull() & (F.col("event_ts") >= midnight(as_of))
     marked = events.withColumn(REFUSED, reason).withColumn("is_later", is_later)
+    marked = marked.withColumn("position", F.when(is_place, F.col("position")))
     earliest_first = ["event_ts", *(name for name in ours if name not in ("event_id", "event_ts"))]
     return refuse_doubles(marked, key=["event_id"], order=earliest_first, among=~F.col("is_later"))
 

@@ -87,7 +87,9 @@ class Calibration(NamedTuple):
 
 
 def calibration(probability: np.ndarray, happened: np.ndarray) -> Calibration:
-    """Of probabilities (n,) that something happened (n,) bool."""
+    """Of probabilities (n,) that something happened (n,) bool; those that are NaN are left out."""
+    said = ~np.isnan(probability)
+    probability, happened = probability[said], happened[said]
     if not len(probability):
         unknown = float("nan")
         return Calibration(0, unknown, unknown, unknown, unknown, np.zeros((0, 2)))

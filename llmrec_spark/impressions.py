@@ -92,21 +92,22 @@ def _of_each(rows: DataFrame, since: Sequence[date]) -> DataFrame:
 
 
 def clicked_impressions(events: DataFrame, *, impressions: Sequence[str], clicks: Sequence[str]) -> DataFrame:
-    """One row per impression: event_id, user_id, ad_id, event_ts, request_id, position, propensity, clicked[_ts].
+    """One row per impression: event_id, user_id, ad_id, event_ts, request_id, position, propensity, clicked[_ts],
+    click_ids.
 
-    `clicked_ts` is the first click that credited_clicks gives it, NULL where there is none.
+    The clicks are those that credited_clicks gives it, clicked_ts that of the first; NULL where there is none.
     """
     credits = (
         credited_clicks(events, impressions=impressions, clicks=clicks)
         .where(F.col("event_id").isNotNull())
         .groupBy("event_id")
-        .agg(F.min("clicked_ts").alias("clicked_ts"))
+        .agg(F.min("clicked_ts").alias("clicked_ts"), F.sort_array(F.collect_set("click_id")).alias("click_ids"))
     )
     return (
         events.where(F.col("event_type").isin(*impressions))
         .select(*COLUMNS)
         .join(credits, on="event_id", how="left")
-        .select(*COLUMNS, F.col("clicked_ts").isNotNull().alias("clicked"), "clicked_ts")
+        .select(*COLUMNS, F.col("clicked_ts").isNotNull().alias("clicked"), "clicked_ts", "click_ids")
     )
 
 

@@ -128,8 +128,9 @@ def _of_probabilities(training: Training) -> Iterator[str]:
     yield f"{int(examples.calibrates.sum()):,} shown ads calibrate p_click, for people and places like theirs."
     if examples.were_drawn:
         yield "The log does not say what was shown: p_click is the chance that an act of the user is on the ad."
+        yield "Above, p_click is judged among the ads drawn beside each act."
     if ranker.p_click[0] == 0:
-        yield "The scores say nothing of the clicks that calibrate p_click, which is the same for all of them."
+        yield "Effect, taste and level say nothing of the clicks that calibrate p_click, which leaves them out."
     if ranker.p_conversion is None:
         yield "No click is known to have led to a conversion: p_conversion is NULL."
     else:

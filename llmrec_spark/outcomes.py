@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from llmrec_spark.events import day_of, midnight
-from llmrec_spark.impressions import credited_clicks
+from llmrec_spark.impressions import CREDIT_HOURS, credited_clicks
 
 LOOK_BACK_DAYS = 7  # a click of the day may belong to a request of so long ago, and is then no click of the day's
 
@@ -107,19 +107,56 @@ def credited_conversions(
 
 
 def settled_clicks(
-    events: DataFrame, *, as_of: date, clicks: Sequence[str], conversions: Sequence[str], days: float
+    shown: DataFrame, events: DataFrame, *, as_of: date, clicks: Sequence[str], conversions: Sequence[str], days: float
 ) -> DataFrame:
-    """ad_id, settled, converted: its clicks whose `days` are over at `as_of` 00:00 UTC, and those of them that a
-    conversion is credited to. events has one row an event_id, all from before `as_of`.
+    """ad_id, settled, converted: its clicked impressions whose windows are over at `as_of` 00:00 UTC, and those of them
+    that a conversion is credited to, as `outcomes` has it.
+
+    Reads shown, as clicked_impressions has it; events, one row an event_id.
     """
     claimed = credited_conversions(events, clicks=clicks, conversions=conversions, days=days).select("click_id")
-    since = (F.unix_micros(midnight(as_of)) - F.unix_micros("event_ts")) / F.lit(1e6)
-    return (
-        events.where(F.col("event_type").isin(*clicks) & F.col("ad_id").isNotNull() & (since > days * 86_400.0))
-        .join(claimed.distinct(), on=F.col("event_id") == F.col("click_id"), how="left")
-        .groupBy("ad_id")
-        .agg(F.count("*").alias("settled"), F.count("click_id").alias("converted"))
+    clicked = shown.where(F.col("clicked") & _is_over(CREDIT_HOURS / 24.0 + days, as_of))
+    led = claimed.distinct().withColumn("led", F.lit(True))
+    by_impression = (
+        clicked.select("ad_id", "event_id", F.explode("click_ids").alias("click_id"))
+        .join(led, on="click_id", how="left")
+        .groupBy("ad_id", "event_id")
+        .agg(F.count("led").alias("conversions"))
     )
+    return _settled(by_impression)
+
+
+def settled_acts(
+    events: DataFrame, *, as_of: date, acts: Sequence[str], conversions: Sequence[str], days: float
+) -> DataFrame:
+    """The same of a log without impressions: of each user, ad and UTC day the first act, and whether a conversion of
+    that user and ad follows it within `days`.
+    """
+    of_ads = events.where(F.col("ad_id").isNotNull())
+    first = (
+        of_ads.where(F.col("event_type").isin(*acts))
+        .groupBy("user_id", "ad_id", day_of("event_ts").alias("day"))
+        .agg(F.min("event_ts").alias("event_ts"))
+        .where(_is_over(days, as_of))
+    )
+    bought = of_ads.where(F.col("event_type").isin(*conversions))
+    bought = bought.select("user_id", "ad_id", F.col("event_ts").alias("bought_ts"))
+    in_time = _after("event_ts", "bought_ts").between(0.0, days * 86_400.0)
+    return _settled(
+        first.join(bought, on=["user_id", "ad_id"], how="left")
+        .groupBy("user_id", "ad_id", "day")
+        .agg(F.count_if(in_time).alias("conversions"))
+    )
+
+
+def _settled(rows: DataFrame) -> DataFrame:
+    return rows.groupBy("ad_id").agg(
+        F.count("*").alias("settled"), F.count_if(F.col("conversions") > 0).alias("converted")
+    )
+
+
+def _is_over(days: float, as_of: date) -> Column:
+    return (F.unix_micros(midnight(as_of)) - F.unix_micros("event_ts")) / F.lit(1e6) >= days * 86_400.0
 
 
 def _after(earlier: str, later: str) -> Column:

@@ -143,17 +143,19 @@ class Storage:
             ) from error
 
     def read(self, table: Table) -> DataFrame:
-        """All rows of one of our tables, its columns checked; no rows where it has not been made."""
+        """All rows of one of our tables; no rows where it has not been made.
+
+        A column that an earlier version did not write is NULL. Raises DataError where one of the key is not there.
+        """
         if not self.exists(table):
             return self.spark.createDataFrame([], table.ddl)
         rows = self.spark.table(self.where(table))
-        missing = sorted({column.name for column in table.columns} - set(rows.columns))
-        if missing:
+        missing = {column.name: column.kind for column in table.columns if column.name not in rows.columns}
+        if set(missing) & set(table.key):
             raise DataError(
-                f"{self.where(table)}: lacks the columns {missing}. It was written by another version: "
-                "move it away or add them."
+                f"{self.where(table)}: lacks the columns {sorted(missing)}. It is another table: move it away."
             )
-        return rows
+        return rows.withColumns({name: F.lit(None).cast(kind) for name, kind in missing.items()})
 
     def read_run(self, table: Table, run_id: str) -> DataFrame:
         """The rows that a run wrote."""

@@ -45,8 +45,8 @@ class Training:
     trained: Trained
     judged: Judgement
     by_segment: Mapping[str, Judgement]
-    clicks: Calibration
-    rates: Calibration  # of the rates, as if they were probabilities
+    clicks: Calibration  # in a log without impressions among drawn ads
+    rates: Calibration  # of the rates, as if they were probabilities; of nothing in a log without impressions
     conversions: Calibration
     settings: RankerConfig  # that it was trained with
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -92,8 +92,8 @@ def judge_training(
         segments[name] = judge(few, clicked[chosen], lists[chosen], users[chosen], pairs=[(TRAINED, RATE)], **options)
     scored, among_drawn = trained.scored, draw_offset(examples, rows["split"] == split)[held]
     p_click = trained.ranker.clicks(scored.log_odds[held], examples.position[held], moved=scored.moved[held])
-    rates = example_rates(config, rows)[held]
     known = held[examples.clicked[held] & ~np.isnan(examples.converted[held])]
+    shares = held if not examples.were_drawn else held[:0]  # a rate of users is no chance of an act
     return Training(
         training_set,
         as_of,
@@ -103,7 +103,7 @@ def judge_training(
         judged=judge(scores, clicked, lists, users, pairs=pairs, **options),
         by_segment=segments,
         clicks=calibration(in_sample(p_click, among_drawn), clicked),
-        rates=calibration(in_sample(rates, among_drawn), clicked),
+        rates=calibration(example_rates(config, rows)[shares], examples.clicked[shares]),
         conversions=calibration(trained.bought[known], examples.converted[known] > 0),
         settings=config.ranker,
     )

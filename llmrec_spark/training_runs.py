@@ -11,6 +11,7 @@ from llmrec_spark.ad_catalogue import ad_columns
 from llmrec_spark.config import Config
 from llmrec_spark.daily_inputs import read_inputs
 from llmrec_spark.daily_runs import check_fields
+from llmrec_spark.errors import TryAgainError
 from llmrec_spark.input_tables import ADS
 from llmrec_spark.model_cards import model_card, summary
 from llmrec_spark.model_training import train
@@ -85,13 +86,20 @@ def train_and_register(
     version = register_model(
         folder, config.mlflow, facts, aliases=aliases, job=TRAINING, lesson=lesson, run_id=training.run_id
     )
-    forget_old_examples(storage, config, as_of=as_of)
     for checkpoints in training.checkpoints:
         shutil.rmtree(checkpoints, ignore_errors=True)
     for line in summary(training, config.evaluation.k):
         say(line)
+    _forget(storage, config, as_of)
     say(f"registered {NAME} version {version}, trained from model {base.version}, alias {' '.join(aliases) or 'none'}")
     return version
+
+
+def _forget(storage: Storage, config: Config, as_of: date) -> None:
+    try:
+        forget_old_examples(storage, config, as_of=as_of)
+    except TryAgainError as error:  # the model stands; the next training forgets them
+        say(f"  WARNING old examples were not forgotten: {error}")
 
 
 def _numbers(training: Training) -> dict[str, float]:

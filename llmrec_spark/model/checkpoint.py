@@ -33,7 +33,7 @@ GOLDEN_TEXTS = ("running shoes for men, light and breathable", "运动跑鞋男 
 GOLDEN_COSINE = 0.999
 GOLDEN_BUDGET = 1_024  # padded tokens of a batch
 NEWER = ("ranker_neighbours", "ranker_reads_texts", "ranker_conversion_days")  # keys that versions before lack
-REGISTER_AGAIN = "Register the model again with jobs/register_model.py, or restore the file."
+REGISTER_AGAIN = "Register the model again with jobs/register_model.py --alias champion, or restore the file."
 
 
 class ModelConfig(BaseModel):
@@ -53,7 +53,7 @@ class ModelConfig(BaseModel):
     ranker_neighbours: str | None = None  # how it is found which ads the same people acted on, of one that reads it
     ranker_reranks: bool = False  # whether it scores the best ads of a user anew
     ranker_reads_texts: bool = False  # whether it reads the histories of users as texts
-    ranker_conversion_days: float = 7.0  # after a click in which a conversion was credited to it
+    ranker_conversion_days: float | None = None  # after a click in which a conversion was credited to it
 
     @field_validator("ranker_neighbours", mode="before")
     @classmethod

@@ -24,18 +24,20 @@ def isotonic_knots(predicted: np.ndarray, happened: np.ndarray) -> np.ndarray:
     values, first, sizes = np.unique(predicted[order], return_index=True, return_counts=True)
     counts = np.add.reduceat(happened[order].astype(np.float64), first)
     starts = isotonic_regression(counts / sizes, weights=sizes).blocks[:-1]
-    starts = starts[_mixed(*(np.add.reduceat(one, starts) for one in (counts, sizes)))]
-    weights = np.add.reduceat(sizes, starts)
-    return np.stack([np.add.reduceat(one, starts) / weights for one in (values * sizes, counts)])
+    weights, counts = (np.add.reduceat(one, starts) for one in (sizes, counts))
+    return np.stack([np.add.reduceat(values * sizes, starts) / weights, _unsure(counts, weights)])
 
 
-def _mixed(happened: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The places of blocks to keep: one at an end in which nothing or all of it happened joins the next.
-
-    A run of one kind is no reason to be certain.
+def _unsure(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The rates of the blocks, those of the ends as if half an example of the other kind had been there too: a run of
+    one kind is no reason to be certain.
     """
-    some, few, place = np.flatnonzero(happened > 0)[0], np.flatnonzero(happened < sizes)[-1], np.arange(len(sizes))
-    return np.append(0, place[(place > some) & (place <= few)])
+    rates: np.ndarray = counts / sizes
+    if counts[0] == 0:
+        rates[0] = min(0.5 / (sizes[0] + 1.0), *rates[1:2])
+    if counts[-1] == sizes[-1]:
+        rates[-1] = max((counts[-1] + 0.5) / (sizes[-1] + 1.0), *rates[-2:-1])
+    return rates
 
 
 def on_knots(knots: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -198,12 +198,14 @@ def _list_hash(rows: pd.DataFrame) -> np.ndarray:
 
 
 def without_longest(rows: pd.DataFrame) -> pd.DataFrame:
-    """At most LONGEST rows of each list, which is whole here: those whose ads have the smallest hashes."""
-    if not (rows["hash"].value_counts() > LONGEST).any():
+    """At most LONGEST rows of each list, which is whole here: any of them, by a hash of list and ad.
+
+    An act and the ads drawn beside it, as many as were asked for, are left together.
+    """
+    if not (rows["hash"].value_counts() > LONGEST).any() or rows["log_sampling_rate"].notna().any():
         return rows
-    order = rows.assign(draw=pd.util.hash_pandas_object(rows["ad_id"], index=False)).sort_values(
-        ["hash", "draw", "position"], kind="stable"
-    )
+    draw = pd.util.hash_pandas_object(rows["ad_id"] + "\x1f" + rows["hash"].astype(str), index=False)
+    order = rows.assign(draw=draw).sort_values(["hash", "draw", "position"], kind="stable")
     return rows.loc[order.index[order.groupby("hash").cumcount() < LONGEST]].sort_index()
 
 

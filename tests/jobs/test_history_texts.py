@@ -14,6 +14,7 @@ from llmrec_spark.config_files import load_config
 from llmrec_spark.history_texts import ad_names, history_texts, history_vectors, texts_of_lists
 from llmrec_spark.model.ad_encoder import load_ad_encoder
 from llmrec_spark.model.checkpoint import open_model, write_trained_model
+from llmrec_spark.model.whole_folder import file_sha256
 from llmrec_spark.network_config import NetworkConfig, TrainingSettings
 from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.tables import SEQUENCES
@@ -154,6 +155,23 @@ def reading(model_folder, tmp_path_factory):
         folder, model_folder, partial(learn_kinds, world, settings), settings=settings, conversion_days=7, card=""
     )
     return folder
+
+
+def test_values_of_conversions_are_refused_of_a_model_that_saw_none(conf, reading, tmp_path):
+    """Its ranker, with p_conversion taken away: every list would be empty."""
+    blind = tmp_path / "blind"
+    shutil.copytree(reading, blind)
+    numbers = json.loads((blind / "ranker" / "ranker.json").read_text(encoding="utf-8"))
+    (blind / "ranker" / "ranker.json").write_text(json.dumps(numbers | {"p_conversion": None}), encoding="utf-8")
+    manifest = json.loads((blind / "MANIFEST.json").read_text(encoding="utf-8"))
+    manifest["files"]["ranker/ranker.json"] = file_sha256(blind / "ranker" / "ranker.json")
+    (blind / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
+    by_value = ("--set", "ranking.order_by=expected_value", "--set", "value.pricing=per_conversion")
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", blind, *by_value)
+    assert code == 78, said
+    assert "gives no p_conversion" in said
+    assert "--until" in said
+    assert not (tmp_path / "own").exists()
 
 
 def test_a_day_is_scored_by_what_the_encoder_makes_of_histories(spark, conf, reading, tmp_path):

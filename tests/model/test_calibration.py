@@ -9,6 +9,7 @@ from llmrec_spark.model.calibration import calibrated, conversion_effects, draw_
 from llmrec_spark.model.count_effects import learn_effect_model
 from llmrec_spark.model.example_scores import Scored
 from llmrec_spark.model.item_effect import sigmoid
+from llmrec_spark.model.taste_ranker import open_taste_ranker
 from llmrec_spark.model.training_sample import Examples, Totals
 
 
@@ -124,11 +125,14 @@ def test_an_ad_in_one_fold_of_users_is_told_by_its_text(trained):
 
 def test_nothing_is_said_of_conversions_where_none_was_seen(trained, tmp_path):
     examples = of_rows(np.zeros(40, dtype=int), np.arange(40) % 2 == 0)
-    found = calibrated(trained[0].ranker, scored_as(np.zeros(40)), examples, np.zeros(40), "platt")
-    assert found.p_conversion is None or found.p_conversion == trained[0].ranker.p_conversion
-    none = replace(found, p_conversion=None)
-    assert np.isnan(none.conversions(np.zeros((2, 1)), np.zeros(3))).all()
-    none.save(tmp_path / "ranker")
+    ranker = replace(trained[0].ranker, p_conversion=None)
+    found = calibrated(ranker, scored_as(np.zeros(40)), examples, np.zeros(40), "platt")
+    assert found.p_conversion is None
+    assert np.isnan(found.conversions(np.zeros((2, 1)), np.zeros(3))).all()
+    found.save(tmp_path / "ranker")
+    opened = open_taste_ranker(str(tmp_path / "ranker"))
+    assert opened.p_conversion is None
+    assert opened.p_click == found.p_click
 
 
 def test_among_drawn_ads_p_click_is_the_chance_that_an_act_is_on_the_ad(trained):

@@ -28,7 +28,8 @@ def test_a_curve_mends_probabilities_that_are_wrong_in_a_rising_way():
 def test_knots_rise_and_the_mean_is_what_happened():
     predicted, happened = pushed(2_000, 2)
     knots = isotonic_knots(predicted, happened)
-    assert (np.diff(knots) > 0).all()
+    assert (np.diff(knots[0]) > 0).all()
+    assert (np.diff(knots[1]) >= 0).all()
     assert on_knots(knots, np.array([0.0, 1.0])).tolist() == [knots[1, 0], knots[1, -1]]
     assert on_knots(knots, predicted).mean() == pytest.approx(happened.mean(), abs=0.02)
     shuffled = np.random.default_rng(0).permutation(len(predicted))
@@ -42,7 +43,12 @@ def test_a_run_of_one_kind_at_an_end_is_no_reason_to_be_certain():
     knots = isotonic_knots(predicted, happened)
     assert 0 < knots[1, 0] < knots[1, -1] < 1
     assert on_knots(knots, predicted).mean() == pytest.approx(happened.mean(), abs=0.02)
-    assert isotonic_knots(predicted, predicted > 0.5).shape == (2, 1)  # nothing in it is mixed but the whole
+    low, high = isotonic_knots(predicted, predicted > 0.5)[1]  # of all of one kind beside all of the other
+    assert 0 < low < 2e-3
+    assert 1 - 2e-3 < high < 1
+    happened = np.concatenate([np.zeros(900), np.arange(200) % 2]) > 0
+    low, high = isotonic_knots(np.repeat([0.01, 0.5], [900, 200]), happened)[1]
+    assert (low, high) == (pytest.approx(0.5 / 901), 0.5)
 
 
 def test_too_few_of_a_kind_leave_probabilities_as_they_are():

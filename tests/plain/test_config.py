@@ -303,6 +303,7 @@ def test_the_digest_of_the_examples_ignores_how_ads_are_matched(smallest):
         ("https://u:p@ss@host", "https://host"),
         ("https://token@host?key=a@b", "https://host"),
         ("s3a://key:secret@bucket/a b", "s3a://bucket/a b"),
+        ("mysql://token@host/mlflow", "mysql://host/mlflow"),
         ("abfss://ads@company.net/x?sig=1 y", "abfss://ads@company.net/x y"),
         ("found 3 rows: a/b@c?", "found 3 rows: a/b@c?"),
     ],

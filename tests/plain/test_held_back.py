@@ -68,6 +68,13 @@ def test_true_probabilities_are_calibrated_and_halved_ones_are_not():
     assert (right.predicted, right.observed) == (pytest.approx(0.2, abs=0.01), pytest.approx(0.2, abs=0.01))
 
 
+def test_what_has_no_probability_is_not_judged():
+    happened = np.array([True, False, True])
+    assert calibration(np.full(3, np.nan), happened).rows == 0
+    some = calibration(np.array([np.nan, 0.5, 0.7]), happened)
+    assert (some.rows, some.observed, some.predicted) == (2, 0.5, pytest.approx(0.6))
+
+
 def test_nothing_held_back_has_no_figures():
     found = calibration(np.zeros(0), np.zeros(0, dtype=bool))
     assert found.rows == 0

@@ -25,14 +25,15 @@ CASES = {  # tag -> (the row, what becomes of it: a reason, LATER, or None where
     "last of the day before": (event("e12", event_ts=MIDNIGHT - timedelta(microseconds=1)), None),
     "first of the day": (event("e13", event_ts=MIDNIGHT), LATER),
     "later without ad": (event("e14", event_ts=MIDNIGHT, ad_id=None), "NULL ad_id"),
-    "first position": (event("e15", position=1), None),
-    "position that counts from 0": (event("e16", position=0), "position below 1"),
+    "first position": (event("e15", "impression", position=1), None),
+    "position that counts from 0": (event("e16", "impression", position=0), "position below 1"),
+    "what has no position": (event("e17", "hide", position=0), None),
     "all keys null": (event(None, None, None, user_id=None, ad_id=None), "NULL event_id"),
 }
 
 
 def check(events):
-    return checked_events(events, as_of=DAY, types=TYPES, searches=SEARCHES)
+    return checked_events(events, as_of=DAY, types=TYPES, searches=SEARCHES, impressions=["impression"])
 
 
 def outcomes(events):

@@ -2,7 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from llmrec_spark.outcomes import outcomes, settled_clicks
+from llmrec_spark.impressions import clicked_impressions
+from llmrec_spark.outcomes import outcomes, settled_acts, settled_clicks
 from tests.conftest import session_time_zone
 from tests.spark.rows import DAY, MIDNIGHT, event, events_of
 
@@ -90,19 +91,48 @@ def test_a_day_without_impressions_has_no_outcomes(spark):
     assert of_day(spark, row("c", "click", 2)) == {}
 
 
-def test_a_click_is_settled_once_its_window_is_over_and_an_organic_conversion_is_none_of_it(spark):
-    """As training counts them: nothing else of what was bought says what a click leads to."""
-    rows = [
-        *(row("c1", "click", -30, ad_id="a"), row("c2", "click", -26, ad_id="a"), row("c3", "click", -20, ad_id="a")),
-        *(row("p1", "purchase", -25, ad_id="a"), row("p2", "purchase", -24.5, ad_id="a")),  # both are of c2
-        *(
-            row("p3", "purchase", -1, ad_id="a"),
-            row("c4", "click", -100, ad_id="b"),
-            row("p4", "purchase", -90, ad_id="c"),
-        ),
-        row("p5", "purchase", -50, ad_id="b"),  # later than a day after its click
-    ]
+def settled(spark, *rows, days=1.0):
+    """ad_id -> clicked impressions of which it is known what followed, and those that led to a purchase."""
+    events = events_of(spark, *rows)
+    of = {"impressions": ["impression"], "clicks": ["click"]}
     found = settled_clicks(
-        events_of(spark, *rows), as_of=DAY, clicks=["click"], conversions=["purchase"], days=1.0
-    ).collect()
-    assert {one.ad_id: (one.settled, one.converted) for one in found} == {"a": (2, 1), "b": (1, 0)}
+        clicked_impressions(events, **of), events, as_of=DAY, clicks=["click"], conversions=["purchase"], days=days
+    )
+    return {one.ad_id: (one.settled, one.converted) for one in found.collect()}
+
+
+def visit(name, hours, ad_id, *, clicks=1):
+    """An impression and its clicks, an hour apart."""
+    shown = row(f"i{name}", "impression", hours, ad_id=ad_id, request_id=f"r{name}")
+    own = [
+        row(f"c{name}{number}", "click", hours + number, ad_id=ad_id, request_id=f"r{name}")
+        for number in range(1, clicks + 1)
+    ]
+    return [shown, *own]
+
+
+def test_a_clicked_impression_is_settled_once_its_windows_are_over_and_an_organic_purchase_is_none_of_it(spark):
+    """As the labels of examples have it: nothing else that was bought says what a click leads to."""
+    rows = [
+        *visit("1", -60, "a"),
+        *visit("2", -50.5, "a", clicks=3),  # two clicks too many are no clicked impressions
+        *visit("3", -47, "a"),  # its windows of 24 and 24 hours are open
+        *(row("p1", "purchase", -47.2, ad_id="a"), row("p2", "purchase", -47.1, ad_id="a")),  # both of visit 2
+        *visit("4", -100, "b"),
+        row("p3", "purchase", -50, ad_id="b"),  # later than a day after its click
+        row("p4", "purchase", -90, ad_id="c"),
+        row("c0", "click", -90, ad_id="d"),  # of no impression
+    ]
+    assert settled(spark, *rows) == {"a": (2, 1), "b": (1, 0)}
+
+
+def test_without_impressions_what_a_user_did_with_an_ad_on_a_day_is_one_act(spark):
+    rows = [
+        *(row("v", "view", -60, ad_id="a"), row("c", "click", -59, ad_id="a"), row("p", "purchase", -58, ad_id="a")),
+        *(row("v2", "view", -40, ad_id="a"), row("v3", "view", -39, ad_id="a")),  # the day after, and nothing follows
+        row("v4", "view", -23, ad_id="a"),  # not a day ago
+        row("p5", "purchase", -70, ad_id="b"),  # an act itself, which a purchase is then
+    ]
+    acts = ["view", "click", "purchase"]
+    found = settled_acts(events_of(spark, *rows), as_of=DAY, acts=acts, conversions=["purchase"], days=1.0).collect()
+    assert {one.ad_id: (one.settled, one.converted) for one in found} == {"a": (2, 1), "b": (1, 1)}
