@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,30 @@ def model_folder(spark, tables, empty_registry, tmp_path_factory):
             conf = write_conf(tables, own / "conf.yaml")
             code, said = job("register_model", "--config", conf, "--embedded", "minilm", "--folder", folder)
             assert code == 0, said
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reading(model_folder, tmp_path_factory):
+    """The MiniLM model with a network that learned to read histories as texts, from other ads."""
+    import numpy as np
+
+    from llmrec_spark.model.checkpoint import open_model, write_trained_model
+    from llmrec_spark.network_config import NetworkConfig, TrainingSettings
+    from llmrec_spark.ranker_config import RankerConfig
+    from tests.model.catalogues import simple_world
+    from tests.model.two_kinds import learn_kinds
+
+    rng, model = np.random.default_rng(3), open_model(model_folder).config
+    vectors = rng.normal(size=(12, len(model.fields), model.width)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    ads = {f"ad{n:02d}": dict(zip(model.fields, of_ad, strict=True)) for n, of_ad in enumerate(vectors)}
+    network = {"network": NetworkConfig(behaviours="text"), "learning": TrainingSettings(epochs=1)}
+    settings = RankerConfig(rerank=("network",), groups=(), text_rank=4, kernel_lists=160, **network)
+    world, folder = simple_world(ads, fields=model.fields), tmp_path_factory.mktemp("reading") / "model"
+    write_trained_model(
+        folder, model_folder, partial(learn_kinds, world, settings), settings=settings, conversion_days=7, card=""
+    )
     return folder
 
 

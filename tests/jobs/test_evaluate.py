@@ -11,12 +11,12 @@ from pyspark.sql import functions as F
 
 from llmrec_spark.errors import TryAgainError
 from llmrec_spark.metrics import one_list
+from llmrec_spark.reliability import p_click_of
 from tests.conftest import at
 from tests.jobs.conftest import DAY, golden_rows, job, own, write_conf, write_golden
 from tests.loopback import serving
 
 ANSWERED = 3  # ads shown of each list
-OF_DAYS = ("alerts", "score_profiles", "evaluations")  # tables of which each evaluation replaces its day's rows
 
 
 def answers(spark, folder, *, clicked_rank, run_id=None, hour=12, day=1, propensity=None):
@@ -207,29 +207,36 @@ def test_a_day_is_judged_by_what_happened(spark, answered):
 
 
 @pytest.fixture(scope="module")
-def mismapped(spark, shadowed, told, model_folder):
-    """A shadow run of the day with a wrong column map."""
+def by_texts(spark, shadowed, told, reading):
+    """A shadow run of the day by a model that reads histories as texts."""
     folder, conf, _ = shadowed
-    of_clicks = "events={max_refused_share: 1, weights: {impression: 0, click: 1}, conversions: [], searches: []}"
-    changed = ("--shadow", "--set", of_clicks, "--set", "inputs.ads.columns={ad_id: title}")
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", model_folder, *changed)
+    code, said = job("score_daily", "--config", conf, *DAY, "--model", reading, "--shadow")
     assert code == 0, said
     [shadow] = own(spark, folder, "runs").where("status = 'shadow'").collect()
     return shadow
 
 
-def test_with_a_wrong_column_map_nobody_has_a_history_and_that_is_counted(spark, shadowed, mismapped):
+def test_a_day_is_scored_by_what_the_encoder_makes_of_histories(spark, shadowed, by_texts):
     folder, _, _ = shadowed
-    ranked = own(spark, folder, "rankings").where(f"run_id = '{mismapped.run_id}'")
-    assert {row.source for row in ranked.collect()} == {"cold_start"}
-    clicks = sum(row["event_type"] == "click" for row in golden_rows("events.jsonl"))
-    assert mismapped.counts["behaviours_without_ad"] == clicks
+    ranked = own(spark, folder, "rankings").where(f"run_id = '{by_texts.run_id}'")
+    reasons = ranked.selectExpr("user_id", "explode(reasons.field) AS field").collect()
+    fields = ("clicks as one text", "skips as one text")
+    clicks, skips = ({row.user_id for row in reasons if row.field == field} for field in fields)
+    known = {row["ad_id"] for row in golden_rows("ads.jsonl")}
+    clicked = (row for row in golden_rows("events.jsonl") if row["event_type"] == "click" and row["ad_id"] in known)
+    assert clicks == {row["user_id"] for row in clicked}
+    assert skips
+    assert by_texts.counts["history_texts"] == len(clicks | skips)
+    assert by_texts.seconds["history_texts"] > 0
+    assert ranked.where("p_click IS NULL").count() == 0
+    of_ads = own(spark, folder, "ad_statistics").where(f"run_id = '{by_texts.run_id}'")
+    assert of_ads.where("settled IS NULL OR converted > settled OR settled > clicks").count() == 0
 
 
-def test_a_longer_log_adds_rows_and_a_shadow_run_is_judged_beside_the_published_one(spark, answered, mismapped):
+def test_a_longer_log_adds_rows_and_a_shadow_run_is_judged_beside_the_published_one(spark, answered, by_texts):
     folder, conf = answered
     before = evaluations(spark, folder)
-    shadow = mismapped
+    shadow = by_texts
     append(folder, answers(spark, folder, clicked_rank=1, hour=20, propensity=0.5))  # again in the evening
     code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", shadow.run_id)
     assert code == 0, said
@@ -238,7 +245,8 @@ def test_a_longer_log_adds_rows_and_a_shadow_run_is_judged_beside_the_published_
     assert all(later[key][0] == rows[0] for key, rows in before.items())
     assert [row.value for row in later["shown", "ctr", "position=1"]] == [0.0, 0.5]
     assert f"score - {shadow.run_id}" in said
-    assert later[shadow.run_id, "group_auc", "all"][-1].value == 0.5  # it has a score of none of what was shown
+    assert later[shadow.run_id, "group_auc", "all"][-1].n == later["score", "group_auc", "all"][-1].n
+    assert later[p_click_of(shadow.run_id), "log_loss", "all"][-1].value > 0
     code, said = job("evaluate_daily", "--config", conf, *DAY, "--against", "0123456789abcdef")
     assert code == 65
     assert "is no run of 2026-03-01; there are" in said
@@ -277,11 +285,14 @@ def test_what_moved_since_the_day_before_is_written_and_told_and_fails_the_job_o
     hooks = f"notify.hooks=[{{command: [/bin/false]}}, {{command: [tee, {told}]}}]"
     narrow = ("--set", "drift.few_rows=1", "--set", "drift.min_sample=1", "--set", hooks)
     prometheus = ("--set", f"notify.prometheus_file={folder}/{{job}}.prom")
+    before = profile(spark, folder)
     with serving(status=201) as server:
         lineage = ("--set", f"notify.openlineage_url=http://{server.place}")
-        day = ("--date", "2026-03-02", "--fail-on-alert")
-        code, said = job("evaluate_daily", "--config", conf, *day, *narrow, *prometheus, *lineage)
+        both = ("--from", "2026-03-01", "--to", "2026-03-02", "--fail-on-alert")
+        code, said = job("evaluate_daily", "--config", conf, *both, *narrow, *prometheus, *lineage)
     assert code == 79, said
+    assert "no day before is published and evaluated" in said  # of the first day
+    assert profile(spark, folder) == before
     assert re.search(r"^ +ALERT rows\.events\.click ", said, re.M)
     assert "WARNING notify.hooks.0 (command /bin/false): exit code 1" in said
     alerts = own(spark, folder, "alerts").orderBy("name").collect()
@@ -294,21 +305,18 @@ def test_what_moved_since_the_day_before_is_written_and_told_and_fails_the_job_o
     assert (message["job"], message["run_date"], message["run_id"]) == ("evaluate_daily", "2026-03-02", clicks.run_id)
     assert {one["name"]: one["value"] for one in message["alerts"]} == {row.name: row.value for row in alerts}
     events = [event for _, _, event in server.seen]
-    assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
+    assert [event["eventType"] for event in events] == ["START", "COMPLETE"] * 2
     assert f"{folder}/own/alerts" in [one["name"] for one in events[-1]["outputs"]]
     gauges = (folder / "evaluate_daily.prom").read_text(encoding="utf-8")
     assert f'job="evaluate_daily",model_version="{job_model(spark, folder)}"}} {float(len(alerts))}' in gauges
     [report] = (folder / "own" / "reports").glob("2026-03-02_*.html")
     assert "Rows: events, click" in report.read_text(encoding="utf-8")
 
-    of_days = {name: sorted(own(spark, folder, name).where("run_date = '2026-03-02'").collect()) for name in OF_DAYS}
-    both = ("--from", "2026-03-01", "--to", "2026-03-02")
-    code, said = job("evaluate_daily", "--config", conf, *both, *narrow)
-    assert code == 0, said
-    assert "no day before is published and evaluated" in said  # of the first day
-    assert re.search(r"^ +ALERT rows\.events\.click ", said, re.M)
-    for name, rows in of_days.items():
-        assert sorted(own(spark, folder, name).where("run_date = '2026-03-02'").collect()) == rows
+
+def profile(spark, folder):
+    """What is kept of the first day, which each evaluation of it replaces."""
+    rows = own(spark, folder, "score_profiles").where("run_date = '2026-03-01'").drop("evaluated_through")
+    return sorted(rows.collect(), key=str)
 
 
 def test_events_of_the_next_days_changed_nothing_of_a_day_but_how_far_the_log_reached(spark, answered, judged_before):

@@ -117,3 +117,4 @@ def test_shuffled_doubled_and_later_input_gives_the_same_rows_on_another_host(sp
     counts = runs.orderBy(F.desc("updated_at")).first().counts
     assert counts["events_refused: doubled event_id"] * 3 == counts["events_read"]
     assert counts["events_later"] * 3 == counts["events_read"]
+    assert counts["behaviours_without_ad"] == 1  # a click on an ad that is no more

@@ -3,7 +3,6 @@
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,15 +12,11 @@ from safetensors.numpy import save_file
 from llmrec_spark.config_files import load_config
 from llmrec_spark.history_texts import ad_names, history_texts, history_vectors, texts_of_lists
 from llmrec_spark.model.ad_encoder import load_ad_encoder
-from llmrec_spark.model.checkpoint import open_model, write_trained_model
+from llmrec_spark.model.checkpoint import open_model
 from llmrec_spark.model.whole_folder import file_sha256
-from llmrec_spark.network_config import NetworkConfig, TrainingSettings
-from llmrec_spark.ranker_config import RankerConfig
 from llmrec_spark.tables import SEQUENCES
 from llmrec_spark.texts import text_hash
-from tests.jobs.conftest import DAY, golden_rows, job, own, write_conf
-from tests.model.catalogues import simple_world
-from tests.model.two_kinds import learn_kinds
+from tests.jobs.conftest import DAY, job, write_conf
 
 FIELDS = ("title", "description")
 NOON = datetime(2026, 2, 20, 12, tzinfo=UTC)
@@ -141,22 +136,6 @@ def with_centre(model, folder):
     return folder
 
 
-@pytest.fixture(scope="module")
-def reading(model_folder, tmp_path_factory):
-    """The MiniLM model with a network that learned to read histories as texts, from other ads."""
-    rng, model = np.random.default_rng(3), open_model(model_folder).config
-    vectors = rng.normal(size=(12, len(model.fields), model.width)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-    ads = {f"ad{n:02d}": dict(zip(model.fields, of_ad, strict=True)) for n, of_ad in enumerate(vectors)}
-    network = {"network": NetworkConfig(behaviours="text"), "learning": TrainingSettings(epochs=1)}
-    settings = RankerConfig(rerank=("network",), groups=(), text_rank=4, kernel_lists=160, **network)
-    world, folder = simple_world(ads, fields=model.fields), tmp_path_factory.mktemp("reading") / "model"
-    write_trained_model(
-        folder, model_folder, partial(learn_kinds, world, settings), settings=settings, conversion_days=7, card=""
-    )
-    return folder
-
-
 def test_values_of_conversions_are_refused_of_a_model_that_saw_none(conf, reading, tmp_path):
     """Its ranker, with p_conversion taken away: every list would be empty."""
     blind = tmp_path / "blind"
@@ -172,15 +151,3 @@ def test_values_of_conversions_are_refused_of_a_model_that_saw_none(conf, readin
     assert "gives no p_conversion" in said
     assert "--until" in said
     assert not (tmp_path / "own").exists()
-
-
-def test_a_day_is_scored_by_what_the_encoder_makes_of_histories(spark, conf, reading, tmp_path):
-    code, said = job("score_daily", "--config", conf, *DAY, "--model", reading, "--shadow")
-    assert code == 0, said
-    [run] = own(spark, tmp_path, "runs").collect()
-    ranked = own(spark, tmp_path, "rankings").selectExpr("user_id", "explode(reasons.field) AS field").collect()
-    read = {kind: {row.user_id for row in ranked if row.field == f"{kind} as one text"} for kind in ("clicks", "skips")}
-    assert read["clicks"] == {row["user_id"] for row in golden_rows("events.jsonl") if row["event_type"] == "click"}
-    assert read["skips"]
-    assert run.counts["history_texts"] == len(read["clicks"] | read["skips"])
-    assert run.seconds["history_texts"] > 0
