@@ -224,4 +224,6 @@ def summary(training: Training, k: int) -> list[str]:
             continue
         means = f"predicted {found.predicted:.4f}, observed {found.observed:.4f}"
         lines.append(f"{name}: calibration error {found.error:.4f}, {means}, {found.rows:,} rows")
+    settled, conversions = (int(one.sum()) for one in training.sample.totals[2:])
+    lines.append(f"p_conversion: learned from {settled:,} clicks, {conversions:,} of which led to a conversion")
     return lines
