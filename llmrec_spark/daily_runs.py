@@ -168,11 +168,12 @@ def _check_values(model: ResolvedModel, config: Config, *, is_trained: bool) -> 
             f"model {model.version}: is not trained, so it gives no p_click, which ranking.order_by: expected_value "
             "asks for. Run jobs/train_model.py, or order by log_odds."
         )
+    if config.value.pricing != "per_conversion":
+        return
     from llmrec_spark.model.checkpoint import RANKER
     from llmrec_spark.model.taste_ranker import open_taste_ranker
 
-    ranker = open_taste_ranker(str(model.folder / RANKER))
-    if config.value.pricing == "per_conversion" and ranker.p_conversion is None:
+    if open_taste_ranker(str(model.folder / RANKER)).p_conversion is None:
         raise ModelError(
             f"model {model.version}: no click that it learned from is known to have led to a conversion, so it gives "
             "no p_conversion, which ranking.order_by: expected_value with value.pricing: per_conversion asks for. "

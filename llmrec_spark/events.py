@@ -27,6 +27,12 @@ def day_of(happened: str) -> Column:
     return F.date_from_unix_date(F.floor(F.unix_seconds(happened) / SECONDS_PER_DAY).cast("int"))
 
 
+def is_over(hours: float, until: date) -> Column:
+    """Whether so many hours after event_ts are over at `until` 00:00 UTC."""
+    left = F.unix_micros(midnight(until)) - F.unix_micros("event_ts")
+    return left >= F.lit(hours * 3_600e6)
+
+
 def checked_events(
     events: DataFrame, *, as_of: date, types: Sequence[str], searches: Sequence[str], impressions: Sequence[str]
 ) -> DataFrame:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from llmrec_spark.events import day_of, midnight
+from llmrec_spark.events import day_of, is_over, midnight
 from llmrec_spark.impressions import CREDIT_HOURS, credited_clicks
 
 LOOK_BACK_DAYS = 7  # a click of the day may belong to a request of so long ago, and is then no click of the day's
@@ -115,7 +115,7 @@ def settled_clicks(
     Reads shown, as clicked_impressions has it; events, one row an event_id.
     """
     claimed = credited_conversions(events, clicks=clicks, conversions=conversions, days=days).select("click_id")
-    clicked = shown.where(F.col("clicked") & _is_over(CREDIT_HOURS / 24.0 + days, as_of))
+    clicked = shown.where(F.col("clicked") & is_over(CREDIT_HOURS + 24.0 * days, as_of))
     led = claimed.distinct().withColumn("led", F.lit(True))
     by_impression = (
         clicked.select("ad_id", "event_id", F.explode("click_ids").alias("click_id"))
@@ -132,31 +132,31 @@ def settled_acts(
     """The same of a log without impressions: of each user, ad and UTC day the first act, and whether a conversion of
     that user and ad follows it within `days`.
     """
-    of_ads = events.where(F.col("ad_id").isNotNull())
-    first = (
-        of_ads.where(F.col("event_type").isin(*acts))
-        .groupBy("user_id", "ad_id", day_of("event_ts").alias("day"))
-        .agg(F.min("event_ts").alias("event_ts"))
-        .where(_is_over(days, as_of))
-    )
-    bought = of_ads.where(F.col("event_type").isin(*conversions))
+    first = first_acts(events, acts=acts).where(is_over(24.0 * days, as_of))
+    led = converted_acts(first, events, conversions=conversions, days=days).withColumn("led", F.lit(True))
+    return _settled(first.join(led, on="event_id", how="left").withColumn("conversions", F.col("led").cast("int")))
+
+
+def first_acts(events: DataFrame, *, acts: Sequence[str]) -> DataFrame:
+    """event_id, user_id, ad_id, event_ts of the first act of each user on each ad on each UTC day."""
+    acted = events.where(F.col("event_type").isin(*acts) & F.col("ad_id").isNotNull())
+    first = F.min(F.struct("event_ts", "event_id")).alias("first")
+    by_day = acted.groupBy("user_id", "ad_id", day_of("event_ts").alias("day")).agg(first)
+    return by_day.select("first.event_id", "user_id", "ad_id", "first.event_ts")
+
+
+def converted_acts(first: DataFrame, events: DataFrame, *, conversions: Sequence[str], days: float) -> DataFrame:
+    """event_id of those of `first`, as first_acts has them, that a conversion of user and ad follows within `days`."""
+    bought = events.where(F.col("event_type").isin(*conversions))
     bought = bought.select("user_id", "ad_id", F.col("event_ts").alias("bought_ts"))
     in_time = _after("event_ts", "bought_ts").between(0.0, days * 86_400.0)
-    return _settled(
-        first.join(bought, on=["user_id", "ad_id"], how="left")
-        .groupBy("user_id", "ad_id", "day")
-        .agg(F.count_if(in_time).alias("conversions"))
-    )
+    return first.join(bought, on=["user_id", "ad_id"], how="inner").where(in_time).select("event_id").distinct()
 
 
 def _settled(rows: DataFrame) -> DataFrame:
     return rows.groupBy("ad_id").agg(
         F.count("*").alias("settled"), F.count_if(F.col("conversions") > 0).alias("converted")
     )
-
-
-def _is_over(days: float, as_of: date) -> Column:
-    return (F.unix_micros(midnight(as_of)) - F.unix_micros("event_ts")) / F.lit(1e6) >= days * 86_400.0
 
 
 def _after(earlier: str, later: str) -> Column:

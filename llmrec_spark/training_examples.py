@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from llmrec_spark.ad_statistics import RATE_BOUNDS
 from llmrec_spark.config import EventsConfig
-from llmrec_spark.events import midnight
-from llmrec_spark.outcomes import outcomes
+from llmrec_spark.events import is_over, midnight
+from llmrec_spark.outcomes import converted_acts, first_acts, outcomes
 from llmrec_spark.sampled_negatives import drawn_ads
 from llmrec_spark.training_config import TrainingConfig
 from llmrec_spark.training_histories import KEY
@@ -67,7 +67,7 @@ def shown_ads(
         "position",
         "propensity",
         "clicked",
-        F.when(_is_over(hours, until), F.col("converted")).alias("converted"),
+        F.when(is_over(hours, until), F.col("converted")).alias("converted"),
         F.lit(None).cast("double").alias("log_sampling_rate"),
     )
 
@@ -87,26 +87,19 @@ def acted_ads(
     Reads ranges as draw_ranges gives them. clicked is true of what was acted on; converted where a conversion of that
     user and ad follows the first act of the day within training.conversion_days.
     """
-    acted = events.where(F.col("event_type").isin(*acts) & F.col("ad_id").isNotNull())
     is_of_day = (F.col("event_ts") >= midnight(day)) & (F.col("event_ts") < midnight(day + timedelta(days=1)))
-    of_day = acted.where(is_of_day).join(ranges.select("ad_id"), on="ad_id", how="left_semi")
-    first = F.struct("event_ts", "event_id")
-    positives = (
-        of_day.groupBy("user_id", "ad_id")
-        .agg(F.min(first).alias("first"))
-        .select("user_id", "ad_id", "first.event_ts", F.col("first.event_id").alias("example_id"))
-    )
+    of_day = events.where(is_of_day).join(ranges.select("ad_id"), on="ad_id", how="left_semi")
+    positives = first_acts(of_day, acts=acts).withColumnRenamed("event_id", "example_id")
     drawn = drawn_ads(positives, ranges, per_positive=training.negatives_per_positive, seed=training.seed).join(
         positives.select("example_id", "event_ts"), on="example_id", how="inner"
     )
-    bought = events.where(F.col("event_type").isin(*conversions) & (F.col("event_ts") < midnight(until)))
-    bought = bought.select("user_id", "ad_id", F.col("event_ts").alias("bought_ts"))
-    after = F.unix_micros("bought_ts") - F.unix_micros("event_ts")
-    is_in_time = (after >= 0) & (after <= training.conversion_days * 86_400e6)
-    converted = (
-        positives.join(bought, on=["user_id", "ad_id"], how="inner").where(is_in_time).select("example_id").distinct()
-    )
-    is_known = _is_over(24.0 * training.conversion_days, until)
+    converted = converted_acts(
+        positives.withColumnRenamed("example_id", "event_id"),
+        events.where(F.col("event_ts") < midnight(until)),
+        conversions=conversions,
+        days=training.conversion_days,
+    ).withColumnRenamed("event_id", "example_id")
+    is_known = is_over(24.0 * training.conversion_days, until)
     labelled = positives.join(converted.withColumn("was", F.lit(True)), on="example_id", how="left").select(
         "example_id",
         F.col("example_id").alias("list_id"),
@@ -134,12 +127,6 @@ def acted_ads(
         .withColumn("run_date", F.lit(day))
         .select(*LABELLED)
     )
-
-
-def _is_over(hours: float, until: date) -> Column:
-    """Whether so many hours after event_ts are over at `until`."""
-    left = F.unix_micros(midnight(until)) - F.unix_micros("event_ts")
-    return left >= F.lit(hours * 3_600e6)
 
 
 def split_examples(labelled: DataFrame, *, as_of: date, has_impressions: bool, training: TrainingConfig) -> DataFrame:
